@@ -1,0 +1,146 @@
+// Package enclave reads an enclave's configuration and wires its parts together: the only
+// package, with demo, that knows the door.
+//
+// The invariant it keeps: a part gets only what it needs. Keys and passwords are named by
+// file path and read here; strict decoding reports every unknown key with its line.
+package enclave
+
+// Config is enclave.yaml. Relative paths are relative to the file's own directory.
+type Config struct {
+	Version          int                 `yaml:"version"`
+	Name             string              `yaml:"name"`
+	Site             string              `yaml:"site"`             // the site this process runs at
+	Region           []string            `yaml:"region,omitempty"` // countries and groups; default EEA, GB, CH
+	Exporter         Entity              `yaml:"exporter"`
+	Sites            []Site              `yaml:"sites"`
+	Databases        map[string]Database `yaml:"databases"`
+	Clusters         map[string]Cluster  `yaml:"clusters"` // inside, outside
+	Control          string              `yaml:"control"`  // DSN of the control store (database trefoil)
+	Gateway          Gateway             `yaml:"gateway"`
+	Log              Log                 `yaml:"log"`
+	Monitor          Monitor             `yaml:"monitor"`
+	Keys             Keys                `yaml:"keys"`
+	Entities         map[string]Entity   `yaml:"entities"` // employers: importers of a transfer
+	Instruments      []Instrument        `yaml:"instruments,omitempty"`
+	Approvers        []Approver          `yaml:"approvers,omitempty"`
+	Networks         []Network           `yaml:"networks,omitempty"`          // first match wins
+	NetworkCountries string              `yaml:"network_countries,omitempty"` // an mmdb file; a hint, never proof
+
+	Catalogs []string `yaml:"catalogs,omitempty"` // default [catalog.yaml]
+	Datasets string   `yaml:"datasets,omitempty"` // default datasets.yaml
+	Purposes string   `yaml:"purposes,omitempty"` // default purposes.yaml
+	People   string   `yaml:"people,omitempty"`   // default people.yaml
+	Policy   string   `yaml:"policy,omitempty"`   // default policy (a directory of *.cedar and corpus/)
+}
+
+// Entity is a legal entity. Scopes are the facts that an adequacy decision's scope test asks
+// for: us-dpf, ca-commercial, jp-appi.
+type Entity struct {
+	Name    string   `yaml:"name"`
+	Country string   `yaml:"country"`
+	Role    string   `yaml:"role"`
+	Scopes  []string `yaml:"scopes,omitempty"`
+}
+
+// Site is one data centre.
+type Site struct {
+	Name      string `yaml:"name"`
+	Country   string `yaml:"country"`
+	Simulated bool   `yaml:"simulated,omitempty"`
+}
+
+// Database is a source: an operator's PostgreSQL.
+type Database struct {
+	Site   string `yaml:"site"`
+	DSN    string `yaml:"dsn"`              // where the gateway sends service sessions; user and dbname are replaced per session, TLS options kept
+	Reader string `yaml:"reader,omitempty"` // a role with SELECT on the catalogued columns; builds datasets
+	DBName string `yaml:"dbname,omitempty"` // name on the server; default the key
+}
+
+// Cluster is a dataset cluster: embedded (Trefoil runs it) or the operator's by DSN.
+type Cluster struct {
+	Embedded *Embedded `yaml:"embedded,omitempty"`
+	DSN      string    `yaml:"dsn,omitempty"`     // for the gateway: client certificate, no password
+	Steward  string    `yaml:"steward,omitempty"` // for building: owns dataset databases and creates roles
+}
+
+// Embedded is a PostgreSQL instance that Trefoil sets up and starts.
+type Embedded struct {
+	Directory string `yaml:"directory"`
+	Port      int    `yaml:"port"`
+	Bin       string `yaml:"bin,omitempty"` // directory of initdb and postgres; default found
+}
+
+// Gateway is the door's own configuration.
+type Gateway struct {
+	Listen            string `yaml:"listen"`
+	Certificate       string `yaml:"certificate"` // shown to clients
+	Key               string `yaml:"key"`
+	ClientCertificate string `yaml:"client_certificate"` // shown to databases
+	ClientKey         string `yaml:"client_key"`
+	RequireTLS        bool   `yaml:"require_tls,omitempty"`
+	SpillDir          string `yaml:"spill_dir,omitempty"`
+	ChunkBytes        int64  `yaml:"chunk_bytes,omitempty"`
+	MemoryBytes       int64  `yaml:"memory_bytes,omitempty"`      // held in memory per session before it spills
+	CatalogAllowance  int64  `yaml:"catalog_allowance,omitempty"` // bytes per session under the session's permit
+	SummaryInterval   string `yaml:"summary_interval,omitempty"`
+	MaxSessions       int    `yaml:"max_sessions,omitempty"`
+}
+
+// Log is the access log of this site.
+type Log struct {
+	Origin    string            `yaml:"origin"`
+	Directory string            `yaml:"directory"`
+	Listen    string            `yaml:"listen"`              // serves checkpoint and tile/ to anyone, body/ to the monitor
+	Key       string            `yaml:"key"`                 // file with the log's note signing key
+	Retention map[string]string `yaml:"retention,omitempty"` // kind → duration, e.g. release: 8760h
+	Witnesses []Witness         `yaml:"witnesses,omitempty"` // besides the monitor's
+	Quorum    int               `yaml:"quorum,omitempty"`    // how many of all must cosign; default all
+}
+
+// Witness is a C2SP tlog-witness.
+type Witness struct {
+	URL string `yaml:"url"`
+	Key string `yaml:"key"` // cosignature vkey
+}
+
+// Monitor is what the gateway knows of the monitor: where it is, and its public keys.
+type Monitor struct {
+	URL     string `yaml:"url"`
+	Witness string `yaml:"witness"` // cosignature vkey
+	Permit  string `yaml:"permit"`  // permit vkey
+	Token   string `yaml:"token"`   // file; shared with the monitor, both ways, for /permit and body/
+}
+
+// Keys names secret files of the enclave.
+type Keys struct {
+	Pseudonyms string `yaml:"pseudonyms"` // root key of all pseudonyms; never in a dataset cluster
+	Staff      string `yaml:"staff"`      // staff pseudonyms of a period; the monitor has it too
+	Statements string `yaml:"statements"` // keys statement fingerprints
+	Digests    string `yaml:"digests"`    // keys dataset digests
+}
+
+// Instrument is a registered tool of GDPR art. 46.
+type Instrument struct {
+	ID       string   `yaml:"id"`
+	Article  string   `yaml:"article"`
+	Date     string   `yaml:"date"`
+	Entity   string   `yaml:"entity"` // the importer
+	Purposes []string `yaml:"purposes"`
+	TIA      string   `yaml:"tia"`
+	TIADate  string   `yaml:"tia_date"`
+	Until    string   `yaml:"until,omitempty"`
+}
+
+// Approver may sign grants.
+type Approver struct {
+	Name     string   `yaml:"name"`
+	Key      string   `yaml:"key"` // vkey
+	Purposes []string `yaml:"purposes"`
+}
+
+// Network maps addresses to a country by configuration.
+type Network struct {
+	CIDR    string `yaml:"cidr"`
+	Country string `yaml:"country"`
+}
