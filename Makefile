@@ -1,0 +1,62 @@
+# Trefoil. `make help` lists the targets.
+SHELL := /bin/bash
+export PATH := $(PATH):/usr/local/go/bin
+
+GO      ?= go
+# Packages that start PostgreSQL run beside at most this many others.
+PARALLEL ?= 2
+TIMEOUT  ?= 15m
+# Seconds that each fuzz target runs; make fuzz FUZZTIME=5m for a long run.
+FUZZTIME ?= 30s
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build demo test test-18 vet check fuzz chaos cover docs clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-zA-Z0-9_%-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+deps: ## install what is missing (PostgreSQL 15, a C compiler, the drivers that tests use)
+	@scripts/install-deps.sh
+
+build: ## build bin/trefoil
+	@mkdir -p bin
+	$(GO) build -trimpath -o bin/trefoil ./cmd/trefoil
+
+demo: deps build ## the whole story on this machine; on a terminal the enclave then runs until Ctrl-C
+	@bin/trefoil demo
+
+vet:
+	$(GO) vet ./...
+
+test: deps vet ## everything that must hold: vet, tests, short fuzzing, sabotage of every claim
+	$(GO) test -p $(PARALLEL) -timeout $(TIMEOUT) ./...
+	scripts/fuzz.sh 1s
+	scripts/sabotage.sh
+
+test-18: deps ## the core's tests on PostgreSQL 18 (npm's embedded build)
+	scripts/postgres18.sh $(GO) test -p $(PARALLEL) -timeout $(TIMEOUT) ./...
+
+check: vet ## vet, gofmt, staticcheck, and govulncheck where it can reach its data
+	@scripts/check.sh
+
+fuzz: ## every fuzz target by name, FUZZTIME each
+	scripts/fuzz.sh $(FUZZTIME)
+
+chaos: deps ## kill -9 of every part with releases in flight, then verify the log
+	TREFOIL_CHAOS=1 $(GO) test -count=1 -timeout 40m -run 'Chaos|Kill' ./internal/...
+
+cover: deps ## test coverage, as bin/cover.html
+	@mkdir -p bin
+	$(GO) test -p $(PARALLEL) -timeout $(TIMEOUT) -coverpkg=./... -coverprofile=bin/cover.out ./...
+	$(GO) tool cover -html=bin/cover.out -o bin/cover.html
+	$(GO) tool cover -func=bin/cover.out | tail -1
+
+docs: ## write docs/cli.md from the command tree
+	TREFOIL_UPDATE=1 $(GO) test -count=1 -run TestCommandLinePage ./cmd/trefoil
+
+bench-%: deps ## bench-release, bench-build, bench-service: figures side by side, into bench/results
+	@mkdir -p bench/results
+	$(GO) run ./bench/$* | tee bench/results/$*.txt
+
+clean: ## remove what was built
+	rm -rf bin

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Installs what Trefoil needs and this machine lacks, from Debian's packages: PostgreSQL 15 with
+# its client programs and contrib modules, a C compiler (the SQL parser is PostgreSQL's own, in C),
+# and the drivers that the tests drive the gateway with. Quiet when nothing is missing.
+#
+# Debian would create and start a cluster of its own when PostgreSQL is installed: it is told not
+# to. Trefoil starts its own instances and never touches Debian's.
+set -euo pipefail
+
+missing=()
+pgbin=/usr/lib/postgresql/15/bin
+[ -x "$pgbin/postgres" ] && [ -x "$pgbin/pgbench" ] || missing+=(postgresql-15 postgresql-contrib)
+[ -x "$pgbin/psql" ] || missing+=(postgresql-client-15)
+command -v psql >/dev/null || missing+=(postgresql-client-common)
+command -v cc >/dev/null || missing+=(gcc libc6-dev)
+/usr/bin/python3 -c 'import psycopg2' 2>/dev/null || missing+=(python3-psycopg2)
+command -v node >/dev/null || missing+=(nodejs)
+command -v npm >/dev/null || missing+=(npm)
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+command -v apt-get >/dev/null || {
+	echo "install-deps: missing: ${missing[*]}. This machine has no apt-get: install their like by hand." >&2
+	exit 1
+}
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+	if command -v sudo >/dev/null && sudo -n true 2>/dev/null; then
+		as_root=(sudo -n)
+	elif command -v sudo >/dev/null && [ -t 0 ]; then
+		as_root=(sudo)
+	else
+		echo "install-deps: missing: ${missing[*]}" >&2
+		echo "install-deps: neither root nor sudo here. Ask an administrator to run: apt-get install ${missing[*]}" >&2
+		exit 1
+	fi
+fi
+
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+quietly() {
+	if ! "${as_root[@]}" "$@" >"$log" 2>&1 </dev/null; then
+		cat "$log" >&2
+		echo "install-deps: failed: $*" >&2
+		exit 1
+	fi
+}
+
+echo "install-deps: installing ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+if [ ! -x "$pgbin/postgres" ]; then
+	quietly mkdir -p /etc/postgresql-common/createcluster.d
+	quietly sh -c 'echo "create_main_cluster = false" >/etc/postgresql-common/createcluster.d/trefoil.conf'
+fi
+quietly apt-get update -qq
+quietly apt-get install -y -qq --no-install-recommends "${missing[@]}"
