@@ -1,0 +1,170 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+)
+
+// Grant is a request and what was decided about it, as stored: envelopes are unverified text.
+type Grant struct {
+	Request   grant.Request
+	Envelope  string // the request's text
+	Reason    string // free text; it stays here
+	At        time.Time
+	Decisions []Decision
+}
+
+// Decision is one signed answer to a request.
+type Decision struct {
+	Kind     grant.Kind
+	Approver string
+	Envelope string // signed note
+	At       time.Time
+}
+
+// Add stores a request with its free-text reason and the salt of the reason's hash.
+func (s *Store) Add(ctx context.Context, e grant.Envelope, reason string, salt []byte) error {
+	text, err := e.Text()
+	if err != nil {
+		return fmt.Errorf("add request: %w", err)
+	}
+	r := e.Request
+	_, err = s.pool.Exec(ctx, `insert into trefoil.grants
+		(id, principal, dataset, definition, purpose, valid_from, valid_till, envelope, reason, salt, at)
+		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+		r.ID, r.Principal, r.Dataset, r.Definition, r.Purpose, r.From, r.Until, text, reason, salt, e.At)
+	if err != nil {
+		return fmt.Errorf("add request: %w", err)
+	}
+	return nil
+}
+
+// Decide stores a signed answer. The same approver's same answer twice is one answer.
+func (s *Store) Decide(ctx context.Context, id string, d Decision) error {
+	_, err := s.pool.Exec(ctx, `insert into trefoil.decisions (grant_id, kind, approver, envelope, at)
+		values ($1, $2, $3, $4, $5) on conflict do nothing`, id, string(d.Kind), d.Approver, d.Envelope, d.At)
+	if err != nil {
+		return fmt.Errorf("store decision: %w", err)
+	}
+	return nil
+}
+
+// Get returns one grant with its decisions, or ErrNotFound.
+func (s *Store) Get(ctx context.Context, id string) (*Grant, error) {
+	found, err := s.query(ctx, "where g.id = $1", id)
+	if err != nil {
+		return nil, err
+	}
+	if len(found) == 0 {
+		return nil, ErrNotFound
+	}
+	return &found[0], nil
+}
+
+// List returns the newest grants first, at most limit.
+func (s *Store) List(ctx context.Context, limit int) ([]Grant, error) {
+	return s.query(ctx, "order by g.at desc, g.id limit $1", limit)
+}
+
+// Current returns the grants of principal for dataset that have not run out at now, newest
+// end first. Whether one is valid is for the caller to check.
+func (s *Store) Current(ctx context.Context, principal, dataset string, now time.Time) ([]Grant, error) {
+	return s.query(ctx, `where g.principal = $1 and g.dataset = $2 and g.valid_till > $3
+		order by g.valid_till desc, g.id limit 64`, principal, dataset, now)
+}
+
+func (s *Store) query(ctx context.Context, tail string, args ...any) ([]Grant, error) {
+	rows, err := s.pool.Query(ctx, `select g.envelope, g.reason, g.at from trefoil.grants g `+tail, args...)
+	if err != nil {
+		return nil, fmt.Errorf("read grants: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Grant, error) {
+		var g Grant
+		if err := row.Scan(&g.Envelope, &g.Reason, &g.At); err != nil {
+			return g, err
+		}
+		e, err := grant.ParseText(g.Envelope)
+		if err != nil {
+			return g, err
+		}
+		g.Request = e.Request
+		return g, nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read grants: %w", err)
+	}
+	for i := range found {
+		if err := s.decisions(ctx, &found[i]); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}
+
+func (s *Store) decisions(ctx context.Context, g *Grant) error {
+	rows, err := s.pool.Query(ctx, `select kind, approver, envelope, at from trefoil.decisions
+		where grant_id = $1 order by at, approver`, g.Request.ID)
+	if err != nil {
+		return fmt.Errorf("read decisions: %w", err)
+	}
+	g.Decisions, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Decision, error) {
+		var d Decision
+		err := row.Scan(&d.Kind, &d.Approver, &d.Envelope, &d.At)
+		return d, err
+	})
+	if err != nil {
+		return fmt.Errorf("read decisions: %w", err)
+	}
+	return nil
+}
+
+// ErrNoApproval means that nobody with the right to has approved, or that somebody revoked
+// or denied. The caller should ask: trefoil request.
+var ErrNoApproval = errors.New("no approval in force")
+
+// Approved returns the first approval in decisions that stands against approvers at now for
+// principal, dataset and definition, with its grant: none if a revocation or denial is signed too.
+func Approved(found []Grant, approvers []grant.Approver, principal, dataset, definition string, now time.Time) (*Grant, *grant.Signed, string, error) {
+	err := ErrNoApproval
+	for i := range found {
+		g := &found[i]
+		signed, envelope, e := g.approval(approvers, principal, dataset, definition, now)
+		if e == nil {
+			return g, signed, envelope, nil
+		}
+		err = e
+	}
+	return nil, nil, "", err
+}
+
+func (g *Grant) approval(approvers []grant.Approver, principal, dataset, definition string, now time.Time) (*grant.Signed, string, error) {
+	var best *grant.Signed
+	var envelope string
+	err := ErrNoApproval
+	for _, d := range g.Decisions {
+		signed, e := grant.Open(d.Envelope, approvers)
+		if e != nil || signed.CheckAnswers(g.Request) != nil {
+			continue
+		}
+		switch signed.Envelope.Kind {
+		case grant.KindRevocation, grant.KindDenial:
+			return nil, "", ErrNoApproval
+		case grant.KindApproval:
+			if e := signed.Check(principal, dataset, definition, now); e != nil {
+				err = e
+				continue
+			}
+			best, envelope = signed, d.Envelope
+		}
+	}
+	if best == nil {
+		return nil, "", err
+	}
+	return best, envelope, nil
+}
