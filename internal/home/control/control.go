@@ -1,5 +1,6 @@
 // Package control is the control store: a database named trefoil on the primary, synchronous
-// like the rest, that holds grants and what was decided about them.
+// like the rest, that holds grants, what was decided about them, and records that other
+// processes than the log's own have to write.
 //
 // The invariant it keeps: the store decides nothing. Whoever reads a grant checks its
 // signed envelopes again (rules/grant), so a row written by hand gives nobody anything, and
@@ -42,6 +43,11 @@ create table if not exists trefoil.decisions (
 	envelope text not null,
 	at       timestamptz not null,
 	primary key (grant_id, kind, approver)
+);
+create table if not exists trefoil.outbox (
+	id   bigint generated always as identity primary key,
+	body bytea not null,
+	at   timestamptz not null default now()
 );`
 
 // Store is an open control store. Its methods may be called concurrently.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 )
 
@@ -28,27 +29,39 @@ type Decision struct {
 	At       time.Time
 }
 
-// Add stores a request with its free-text reason and the salt of the reason's hash.
-func (s *Store) Add(ctx context.Context, e grant.Envelope, reason string, salt []byte) error {
+// Add stores a request with its free-text reason and the salt of the reason's hash, and its
+// record in the same transaction.
+func (s *Store) Add(ctx context.Context, e grant.Envelope, reason string, salt []byte, record *trefoil.Body) error {
 	text, err := e.Text()
 	if err != nil {
 		return fmt.Errorf("add request: %w", err)
 	}
 	r := e.Request
-	_, err = s.pool.Exec(ctx, `insert into trefoil.grants
-		(id, principal, dataset, definition, purpose, valid_from, valid_till, envelope, reason, salt, at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
-		r.ID, r.Principal, r.Dataset, r.Definition, r.Purpose, r.From, r.Until, text, reason, salt, e.At)
+	err = pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, `insert into trefoil.grants
+			(id, principal, dataset, definition, purpose, valid_from, valid_till, envelope, reason, salt, at)
+			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
+			r.ID, r.Principal, r.Dataset, r.Definition, r.Purpose, r.From, r.Until, text, reason, salt, e.At); err != nil {
+			return err
+		}
+		return enqueue(ctx, tx, record)
+	})
 	if err != nil {
 		return fmt.Errorf("add request: %w", err)
 	}
 	return nil
 }
 
-// Decide stores a signed answer. The same approver's same answer twice is one answer.
-func (s *Store) Decide(ctx context.Context, id string, d Decision) error {
-	_, err := s.pool.Exec(ctx, `insert into trefoil.decisions (grant_id, kind, approver, envelope, at)
-		values ($1, $2, $3, $4, $5) on conflict do nothing`, id, string(d.Kind), d.Approver, d.Envelope, d.At)
+// Decide stores a signed answer and its record. The same approver's same answer twice is one answer.
+func (s *Store) Decide(ctx context.Context, id string, d Decision, record *trefoil.Body) error {
+	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, `insert into trefoil.decisions (grant_id, kind, approver, envelope, at)
+			values ($1, $2, $3, $4, $5) on conflict do nothing`, id, string(d.Kind), d.Approver, d.Envelope, d.At)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return enqueue(ctx, tx, record)
+	})
 	if err != nil {
 		return fmt.Errorf("store decision: %w", err)
 	}
