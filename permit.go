@@ -1,6 +1,8 @@
 package trefoil
 
-import "time"
+import (
+	"time"
+)
 
 // Permit is the monitor's signed consent to one release: of exactly one leaf of one log.
 // Its signed form is a C2SP signed note (PermitHeader and the fields, a line each).

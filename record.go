@@ -176,6 +176,9 @@ type SessionBody struct {
 	Outcome   string `json:"outcome"`   // end: closed, disconnected, drained, revoked, error
 	Path      string `json:"path"`      // service, release
 	Released  int64  `json:"released"`  // end: bytes that left under release records
+
+	// Unpermitted marks a session inside the region that went on without the monitor.
+	Unpermitted bool `json:"unpermitted,omitempty"`
 }
 
 // RefusalBody is something that was asked and not given.

@@ -1,0 +1,149 @@
+package trefoil
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+)
+
+func verifyLog(ctx context.Context, f Fetcher, t *Trust, o LogOptions) (*LogReport, error) {
+	raw, err := f.Checkpoint(ctx)
+	if err != nil {
+		return nil, err
+	}
+	c, err := t.VerifyCheckpoint(raw)
+	if err != nil {
+		return nil, err
+	}
+	v := &logVerifier{fetch: f, options: o, target: c}
+	report := &LogReport{Checkpoint: c, Raw: raw, Leaves: c.Size}
+	if o.Earlier != nil {
+		if report.Earlier, err = v.earlier(t); err != nil {
+			return nil, err
+		}
+	}
+	if err := v.run(ctx); err != nil {
+		return nil, err
+	}
+	return report, nil
+}
+
+// logVerifier rebuilds one tree from its entries.
+type logVerifier struct {
+	fetch   Fetcher
+	options LogOptions
+	target  *Checkpoint
+	before  *Checkpoint
+	tree    treeBuilder
+}
+
+// earlier reads the checkpoint of before: the log's own signature is enough, it binds the
+// log to what it said.
+func (v *logVerifier) earlier(t *Trust) (*Checkpoint, error) {
+	own := *t
+	own.Quorum = -1
+	c, err := own.VerifyCheckpoint(v.options.Earlier)
+	if err != nil {
+		return nil, err
+	}
+	if c.Size > v.target.Size {
+		return nil, failed(ReasonRewound, "the log had %d entries before and has %d now", c.Size, v.target.Size)
+	}
+	v.before = c
+	return c, nil
+}
+
+func (v *logVerifier) run(ctx context.Context) error {
+	for bundle := uint64(0); ; bundle++ {
+		if err := v.checkPast(); err != nil {
+			return err
+		}
+		if v.tree.size == v.target.Size {
+			break
+		}
+		width := int(min(v.target.Size-v.tree.size, TileWidth))
+		if err := v.bundle(ctx, bundle, width); err != nil {
+			return err
+		}
+		if v.options.Progress != nil {
+			v.options.Progress(v.tree.size, v.target.Size)
+		}
+	}
+	if v.tree.root() != v.target.Root {
+		return failed(ReasonRoot, "the %d entries do not give the root that the checkpoint states", v.target.Size)
+	}
+	return nil
+}
+
+// checkPast compares with the earlier checkpoint once the tree has its size.
+func (v *logVerifier) checkPast() error {
+	if v.before != nil && v.tree.size == v.before.Size && v.tree.root() != v.before.Root {
+		return failed(ReasonSplit, "the first %d entries are not those that the earlier checkpoint states", v.before.Size)
+	}
+	return nil
+}
+
+func (v *logVerifier) bundle(ctx context.Context, index uint64, width int) error {
+	data, err := v.fetch.Entries(ctx, index, width)
+	if errors.Is(err, ErrNotFound) {
+		return failed(ReasonEntries, "entry bundle %d is missing", index)
+	}
+	if err != nil {
+		return err
+	}
+	leaves, err := SplitEntries(data, width)
+	if err != nil {
+		return failed(ReasonEntries, "entry bundle %d: %v", index, err)
+	}
+	hashes := make([]byte, 0, width*sha256.Size)
+	for _, leaf := range leaves {
+		if err := v.checkPast(); err != nil {
+			return err
+		}
+		if v.options.Leaf != nil {
+			if err := v.options.Leaf(v.tree.size, leaf); err != nil {
+				return err
+			}
+		}
+		h := LeafHash(leaf)
+		hashes = append(hashes, h[:]...)
+		v.tree.add(h)
+	}
+	return nil
+}
+
+// treeBuilder is an RFC 6962 tree that keeps only its right edge: at most 64 hashes.
+type treeBuilder struct {
+	size  uint64
+	edge  []([32]byte) // roots of the perfect subtrees, largest first
+	bytes [65]byte
+}
+
+func (t *treeBuilder) add(leaf [32]byte) {
+	h := leaf
+	for n := t.size; n&1 == 1; n >>= 1 {
+		h = t.node(t.edge[len(t.edge)-1], h)
+		t.edge = t.edge[:len(t.edge)-1]
+	}
+	t.edge = append(t.edge, h)
+	t.size++
+}
+
+func (t *treeBuilder) root() [32]byte {
+	if t.size == 0 {
+		return sha256.Sum256(nil)
+	}
+	h := t.edge[len(t.edge)-1]
+	for i := len(t.edge) - 2; i >= 0; i-- {
+		h = t.node(t.edge[i], h)
+	}
+	return h
+}
+
+// node is SHA-256(0x01 ‖ left ‖ right).
+func (t *treeBuilder) node(left, right [32]byte) [32]byte {
+	t.bytes[0] = 1
+	copy(t.bytes[1:], left[:])
+	copy(t.bytes[33:], right[:])
+	return sha256.Sum256(t.bytes[:])
+}
