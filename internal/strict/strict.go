@@ -146,10 +146,6 @@ func (d *decoder) parse(src []byte) *yaml.Node {
 		d.fail(&yaml.Node{}, "is larger than %d bytes", MaxSize)
 		return nil
 	}
-	if depth := flowDepth(src); depth > MaxDepth {
-		d.fail(&yaml.Node{Line: 1, Column: 1}, "is nested deeper than %d levels", MaxDepth)
-		return nil
-	}
 	dec := yaml.NewDecoder(strings.NewReader(string(src)))
 	var doc yaml.Node
 	if err := dec.Decode(&doc); err != nil {
@@ -182,21 +178,4 @@ func (d *decoder) syntax(err error) {
 		}
 	}
 	d.fail(n, "is not valid YAML: %s", msg)
-}
-
-// flowDepth bounds the nesting of flow collections before the parser sees them: it recurses.
-// Brackets in text count too, so the bound errs on the side of refusing only when a file has
-// more than MaxDepth brackets open at once.
-func flowDepth(src []byte) int {
-	depth, most := 0, 0
-	for _, c := range src {
-		switch c {
-		case '[', '{':
-			depth++
-			most = max(most, depth)
-		case ']', '}':
-			depth = max(0, depth-1)
-		}
-	}
-	return most
 }
