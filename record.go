@@ -40,6 +40,7 @@ const (
 	KindKey        Kind = "key"
 	KindModel      Kind = "model"
 	KindBan        Kind = "ban"
+	KindPermit     Kind = "permit" // only in a monitor's own log
 )
 
 // Record is one entry of the access log: a body and the salt that hides it in its leaf.
@@ -87,6 +88,7 @@ type Body struct {
 	Summary  *SummaryBody  `json:"summary,omitempty"`
 	Incident *IncidentBody `json:"incident,omitempty"`
 	Key      *KeyBody      `json:"key,omitempty"`
+	Permit   *PermitBody   `json:"permit,omitempty"`
 }
 
 // Party is one legal entity of an access: the exporter or the importer.
@@ -291,4 +293,17 @@ type KeyBody struct {
 	Event string `json:"event"` // announced, retired
 	Key   string `json:"key"`   // the verifier key (vkey)
 	Use   string `json:"use"`   // log, witness, permit, approver, gateway
+}
+
+// PermitBody is one decision of a monitor, in the monitor's own log. It names the watched
+// log's record and repeats nothing of its content.
+type PermitBody struct {
+	Epoch   int64     `json:"epoch"`             // the count of stops at the time
+	Event   string    `json:"event"`             // issued, refused, stopped, resumed
+	Expires time.Time `json:"expires,omitempty"` // issued: end of the permit
+	Index   int64     `json:"index"`             // of the watched log's leaf; -1 when it is about no record
+	Law     string    `json:"law"`               // refused: article
+	Leaf    string    `json:"leaf"`              // its RFC 6962 leaf hash, hex
+	Log     string    `json:"log"`               // origin of the watched log
+	Rule    string    `json:"rule"`              // refused: why
 }
