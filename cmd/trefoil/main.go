@@ -67,6 +67,7 @@ func newRoot() *cobra.Command {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
 	root.AddCommand(
+		newPasswdCommand(),
 		newVersionCommand(),
 	)
 	return root
