@@ -41,9 +41,10 @@ type TLS struct {
 }
 
 // Option changes the cluster that Start gives.
-type Option func(*options)
+type Option func(*Options)
 
-type options struct {
+// Options is what an Option changes.
+type Options struct {
 	bin      string
 	tls      bool
 	settings map[string]string
@@ -53,24 +54,24 @@ type options struct {
 }
 
 // WithBin runs the programs in dir, e.g. one of Versions.
-func WithBin(dir string) Option { return func(o *options) { o.bin = dir } }
+func WithBin(dir string) Option { return func(o *Options) { o.bin = dir } }
 
 // WithSetting sets one line of postgresql.conf.
 func WithSetting(name, value string) Option {
-	return func(o *options) { o.settings[name] = value }
+	return func(o *Options) { o.settings[name] = value }
 }
 
 // WithTLS makes an authority, a server certificate and a client certificate "gateway".
-func WithTLS() Option { return func(o *options) { o.tls = true } }
+func WithTLS() Option { return func(o *Options) { o.tls = true } }
 
 // WithAccess sets who may log in besides the superuser.
-func WithAccess(a postgres.Access) Option { return func(o *options) { o.access = a } }
+func WithAccess(a postgres.Access) Option { return func(o *Options) { o.access = a } }
 
 // WithEncoding makes the cluster in another encoding than UTF8, e.g. LATIN1.
-func WithEncoding(e string) Option { return func(o *options) { o.encoding = e } }
+func WithEncoding(e string) Option { return func(o *Options) { o.encoding = e } }
 
 // WithSync leaves fsync on, for measurements.
-func WithSync() Option { return func(o *options) { o.sync = true } }
+func WithSync() Option { return func(o *Options) { o.sync = true } }
 
 var shared struct {
 	mu       sync.Mutex
@@ -120,8 +121,8 @@ func Main(m *testing.M) int {
 	return code
 }
 
-func apply(opts []Option) *options {
-	o := &options{settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10", "max_replication_slots": "10"}}
+func apply(opts []Option) *Options {
+	o := &Options{settings: map[string]string{"wal_level": "logical", "max_wal_senders": "10", "max_replication_slots": "10"}}
 	for _, f := range opts {
 		f(o)
 	}
@@ -161,7 +162,7 @@ func sweep() {
 	}
 }
 
-func start(t testing.TB, o *options, dir string) *Cluster {
+func start(t testing.TB, o *Options, dir string) *Cluster {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
