@@ -15,8 +15,7 @@ import (
 type Config struct {
 	Origin    string      // the log's name in checkpoints and records; the signer's name
 	Directory string      // made if missing; owned by one process at a time
-	Signer    note.Signer // Ed25519
-	Verifier  note.Verifier
+	Signer    note.Signer // Ed25519; its name is Origin
 
 	Witnesses []Witness
 	Quorum    int // how many witnesses must cosign; 0 = all
