@@ -100,12 +100,12 @@ type ReleaseSession struct {
 	Access     trefoil.Access    // with Session set
 	Parameters map[string]string // the server's ParameterStatus values
 	Order      []string          // their names in the server's order
-	PID        uint32            // BackendKeyData to give to the client
-	Secret     []byte            //
-	Notice     string
-	Until      time.Time // zero = no end; the gateway also ends ctx then
-	Fixed      int64     // bytes written to Client so far, after TLS
+	KeyData    []byte            // one whole BackendKeyData message, of the gateway's own key
+	Notice     []byte            // whole NoticeResponse messages of the gateway; may be empty
+	Until      time.Time         // zero = no end; the gateway also ends ctx then
+	Fixed      int64             // bytes written to Client so far, after TLS
 	TxStatus   byte
+	Draining   <-chan struct{} // closed when the gateway stops: end as soon as idle
 	// Cancel asks the database to cancel what this session runs. The gateway calls it for
 	// the client's CancelRequests; the runner may call it too.
 	Cancel func(ctx context.Context) error

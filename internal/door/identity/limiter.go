@@ -78,8 +78,8 @@ func (l *Limiter) Failed(user string, addr netip.Addr) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.now()
-	fill(l.users, user, now, userLeak)
-	fill(l.addrs, block(addr), now, addrLeak)
+	fill(l.users, user, now, userLeak, userBurst)
+	fill(l.addrs, block(addr), now, addrLeak, addrBurst)
 }
 
 // Succeeded remembers that user logged in from addr.
@@ -110,7 +110,8 @@ func (b *bucket) drain(now time.Time, leak time.Duration) float64 {
 	return max(0, b.level-gone)
 }
 
-func fill[K comparable](m map[K]*bucket, k K, now time.Time, leak time.Duration) {
+// fill counts one more, up to a level from which nobody is shut out for long.
+func fill[K comparable](m map[K]*bucket, k K, now time.Time, leak time.Duration, burst int) {
 	b := m[k]
 	if b == nil {
 		if len(m) >= maxTracked {
@@ -119,7 +120,7 @@ func fill[K comparable](m map[K]*bucket, k K, now time.Time, leak time.Duration)
 		b = &bucket{}
 		m[k] = b
 	}
-	b.level, b.at = b.drain(now, leak)+1, now
+	b.level, b.at = min(b.drain(now, leak)+1, float64(4*burst)), now
 }
 
 // dropSome removes the least of a random handful: bounded work, and what is worst stays.

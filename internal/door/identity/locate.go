@@ -60,11 +60,11 @@ func (l *Locator) Places(p Principal, addr netip.Addr, now time.Time) []trefoil.
 	if p.Site != "" {
 		workplace = l.Sites[p.Site]
 	}
-	return []trefoil.Place{place("employer", employer), place("workplace", workplace), l.network(addr, now)}
+	return []trefoil.Place{place("employer", employer), place("workplace", workplace), l.Network(addr, now)}
 }
 
-// network places an address.
-func (l *Locator) network(addr netip.Addr, now time.Time) trefoil.Place {
+// Network places an address alone: for whoever has not said yet who they are.
+func (l *Locator) Network(addr netip.Addr, now time.Time) trefoil.Place {
 	p := trefoil.Place{At: now.UTC(), Evidence: EvidenceNetwork, Source: "network"}
 	addr = addr.Unmap().WithZone("")
 	if !addr.IsValid() {

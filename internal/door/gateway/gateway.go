@@ -1,0 +1,281 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/wire"
+)
+
+// Gateway is a running door. Make it with New, run it with Run once.
+type Gateway struct {
+	c         Config
+	listeners []net.Listener
+	binding   []byte
+	limiter   *identity.Limiter
+	refusals  meter
+	cancels   *guesses
+	sessions  *registry
+	clerk     *clerk
+	half      *halfOpen
+	draining  chan struct{}
+	wg        sync.WaitGroup // connections
+}
+
+// New checks the configuration and opens the listeners; Run serves them. The caller must
+// call Run or Close.
+func New(c Config) (*Gateway, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	g := &Gateway{c: c, listeners: c.Listeners, binding: endPoint(c.TLS), limiter: identity.NewLimiter(c.Now),
+		refusals: meter{most: c.Limits.RefusalsPerSec}, cancels: newGuesses(c.Limits.CancelsPerMinute),
+		sessions: newRegistry(c.Limits), half: newHalfOpen(c.Limits), draining: make(chan struct{})}
+	g.clerk = newClerk(g)
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
+	for _, addr := range c.Listen {
+		l, err := lc.Listen(context.Background(), "tcp", addr)
+		if err != nil {
+			g.Close()
+			return nil, fmt.Errorf("open listener: %w", err)
+		}
+		g.listeners = append(g.listeners, l)
+	}
+	return g, nil
+}
+
+// Close closes the listeners of a gateway that is not run.
+func (g *Gateway) Close() {
+	for _, l := range g.listeners {
+		_ = l.Close()
+	}
+}
+
+// Addr returns the first listener's address.
+func (g *Gateway) Addr() net.Addr { return g.listeners[0].Addr() }
+
+// Sessions returns the open sessions, in no order.
+func (g *Gateway) Sessions() []SessionInfo {
+	var list []SessionInfo
+	for _, s := range g.sessions.list(func(*session) bool { return true }) {
+		list = append(list, s.info())
+	}
+	return list
+}
+
+// CloseSessions ends the sessions that match chooses, with reason as the client's text, and
+// returns how many. It does not wait for them.
+func (g *Gateway) CloseSessions(match func(SessionInfo) bool, reason string) int {
+	found := g.sessions.list(func(s *session) bool { return match(s.info()) })
+	for _, s := range found {
+		s.finish(&End{SQLState: "57P01", Message: reason, Outcome: "revoked"})
+	}
+	return len(found)
+}
+
+// grace is how long an ending session may take for its last words.
+func (g *Gateway) grace() time.Duration { return 5 * time.Second }
+
+// Run serves until ctx ends, then drains: no new connections, idle sessions are told at
+// once, busy ones after Limits.Drain, and all their records are written. It returns when
+// every goroutine it started has ended.
+func (g *Gateway) Run(ctx context.Context) error {
+	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopWork()
+	go g.clerk.run(work)
+
+	failed := make(chan error, len(g.listeners))
+	var accepting sync.WaitGroup
+	for _, l := range g.listeners {
+		accepting.Go(func() { failed <- g.accept(work, l) })
+	}
+	ticking := make(chan struct{})
+	go func() { defer close(ticking); g.summarise(work) }()
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	g.Close()
+	accepting.Wait()
+	g.drain(work)
+	stopClerk, done := context.WithTimeout(work, g.grace())
+	g.clerk.finish(stopClerk) // while the recorder works this empties the queue
+	done()
+	stopWork()
+	<-g.clerk.done
+	<-ticking
+	return err
+}
+
+// accept serves one listener until it is closed.
+func (g *Gateway) accept(ctx context.Context, l net.Listener) error {
+	for {
+		c, err := l.Accept()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return nil
+		case err != nil:
+			var temporary net.Error
+			if errors.As(err, &temporary) { // out of descriptors: wait for some to be closed
+				g.c.Logger.Error("connection not accepted", "error", err)
+				time.Sleep(50 * time.Millisecond)
+				continue
+			}
+			return fmt.Errorf("accept connection: %w", err)
+		}
+		addr := address(c)
+		if !g.half.enter(c, addr) {
+			_ = c.Close() // not a word: whoever floods the door gets no work out of it
+			continue
+		}
+		g.wg.Go(func() { g.serve(ctx, c, addr) })
+	}
+}
+
+// serve is one connection's life.
+func (g *Gateway) serve(ctx context.Context, raw net.Conn, addr netip.Addr) {
+	defer raw.Close()
+	left := sync.OnceFunc(func() { g.half.leave(raw, addr) })
+	defer left()
+	_ = raw.SetDeadline(time.Now().Add(g.c.Limits.Startup))
+	id, err := newID()
+	if err != nil {
+		g.c.Logger.Error("connection closed", "error", err)
+		return
+	}
+	h, r := g.greet(raw)
+	if r == nil && h.startup.Ask == wire.AskCancel {
+		left()
+		g.cancel(ctx, h)
+		return
+	}
+	access := trefoil.Access{Session: id}
+	var who identity.Principal
+	var secret int
+	if r == nil {
+		who, secret, r = g.admit(h, &access)
+	}
+	if r != nil {
+		g.refuse(h.conn, access, r)
+		return
+	}
+	_ = raw.SetDeadline(time.Time{})
+	left()
+	g.open(ctx, h, who, access, secret)
+}
+
+// admit authenticates a client that asks for a session. What is known of it goes into access.
+func (g *Gateway) admit(h *hello, access *trefoil.Access) (who identity.Principal, secret int, r *refused) {
+	now := g.c.Now()
+	access.Location = []trefoil.Place{g.c.Locator.Network(h.addr, now)}
+	if g.c.RequireTLS && !h.secure {
+		r = refusal(stageStartup, "28000", reasonTLS, "this gateway requires TLS")
+		r.Hint = "Connect with sslmode=require or stricter."
+		return who, 0, r
+	}
+	if secret, r = h.negotiate(); r != nil {
+		return who, 0, r
+	}
+	if who, r = g.authenticate(h); r != nil {
+		// A name that exists is a member of staff: under its pseudonym, like everywhere.
+		if p, known := g.c.Directory.Lookup(h.startup.Params["user"]); known && g.c.Pseudonym != nil {
+			access.Principal = g.c.Pseudonym(p.ID, now)
+		}
+		return who, 0, r
+	}
+	return who, secret, nil
+}
+
+// open authorises an authenticated client and runs its session to the end.
+func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, access trefoil.Access, secret int) {
+	now := g.c.Now()
+	database := h.startup.Params["database"]
+	if database == "" {
+		database = h.startup.Params["user"]
+	}
+	access.Location = g.c.Locator.Places(who, h.addr, now)
+	d := g.c.Authoriser.Authorise(ctx, Request{Principal: who, Places: access.Location, Database: database,
+		Params: h.startup.Params, Session: access.Session, At: now})
+	id := access.Session
+	if d.Access.Principal != "" {
+		access = d.Access
+	} else if g.c.Pseudonym != nil {
+		access.Principal = g.c.Pseudonym(who.ID, now)
+	}
+	access.Session = id
+	d.Access = access
+	if r := g.judge(&d, h.startup.Params); r != nil {
+		g.refuse(h.conn, access, r)
+		return
+	}
+	s := &session{g: g, id: id, principal: who, decision: d, database: database, since: now, client: h.conn, params: h.startup.Params, parent: ctx}
+	if d.Path == Service {
+		s.tally = newTally(g.clerk.texts, g.c.Limits, now)
+	}
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	defer s.cancel(nil)
+	if r := g.sessions.open(s, secret); r != nil {
+		g.refuse(h.conn, access, r)
+		return
+	}
+	defer s.stopTimers()
+	defer g.sessions.close(s)
+	s.expire()
+	if r := s.connect(); r != nil {
+		g.refuse(h.conn, access, r)
+		return
+	}
+	defer s.server.Close()
+	if d.Path == Service {
+		s.runService()
+	} else {
+		s.runRelease()
+	}
+}
+
+// judge turns everything but a plain yes into a refusal.
+func (g *Gateway) judge(d *Decision, params map[string]string) *refused {
+	switch {
+	case wantsReplication(params):
+		r := refusal(stageOpen, "28000", reasonReplication, "replication connections are refused")
+		r.Detail = "A replica would be a copy that no record shows."
+		return r
+	case d.Path != Service && d.Path != Release:
+		return &refused{Refusal: d.Refusal, stage: stageOpen}
+	case !d.Until.IsZero() && !g.c.Now().Before(d.Until):
+		return refusal(stageOpen, "28000", reasonPolicy, "the grant behind this access has expired")
+	}
+	return nil
+}
+
+// drain ends all sessions: idle ones at once, the others when they become idle or after
+// Limits.Drain. Clients that are not authenticated yet are closed.
+func (g *Gateway) drain(ctx context.Context) {
+	close(g.draining)
+	g.half.closeAll()
+	over := time.Now().Add(max(0, g.c.Limits.Drain))
+	left := make(chan struct{})
+	go func() { g.wg.Wait(); close(left) }()
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		late := time.Now().After(over)
+		for _, s := range g.sessions.list(func(s *session) bool { return late || s.tally != nil && s.tally.idle() }) {
+			s.finish(&End{SQLState: "57P01", Message: "the gateway is shutting down", Outcome: "drained"})
+		}
+		select {
+		case <-left:
+			return
+		case <-tick.C:
+		}
+	}
+}

@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/wire"
+)
+
+// maxAuthMessage bounds a client's messages during SCRAM, in bytes.
+const maxAuthMessage = 8 << 10
+
+// hello is a client whose start-up packet has been read.
+type hello struct {
+	conn    *conn
+	startup *wire.Startup
+	binding []byte // tls-server-end-point, nil without TLS
+	secure  bool
+	addr    netip.Addr
+}
+
+// greet reads start-up packets until one asks for a session or a cancel. It reads not one
+// byte more, so nothing sent in clear before TLS can be taken for something sent inside.
+func (g *Gateway) greet(raw net.Conn) (*hello, *refused) {
+	h := &hello{conn: newConn(raw, g.c.Limits.Write), addr: address(raw)}
+	for range 3 { // a GSS request, a TLS request, and the start-up itself
+		var head [4]byte
+		if _, err := io.ReadFull(h.conn, head[:]); err != nil {
+			return h, gone()
+		}
+		if head[0] == 0x16 && !h.secure && g.c.TLS != nil { // a TLS ClientHello at once
+			if r := g.secure(h, &prefixed{raw, head[:]}, true); r != nil {
+				return h, r
+			}
+			continue
+		}
+		n, err := wire.StartupLength(head)
+		if err != nil {
+			return h, refusal(stageStartup, "08P01", reasonMalformed, err.Error())
+		}
+		packet := make([]byte, n)
+		if _, err := io.ReadFull(h.conn, packet); err != nil {
+			return h, gone()
+		}
+		s, err := wire.ParseStartup(packet)
+		switch {
+		case errors.Is(err, wire.ErrVersion):
+			return h, refusal(stageStartup, "0A000", reasonVersion, err.Error())
+		case err != nil:
+			return h, refusal(stageStartup, "08P01", reasonMalformed, err.Error())
+		}
+		if s.Ask == wire.AskSession || s.Ask == wire.AskCancel {
+			h.startup = s
+			return h, nil
+		}
+		if r := g.encrypt(h, raw, s.Ask); r != nil {
+			return h, r
+		}
+	}
+	return h, refusal(stageStartup, "08P01", reasonMalformed, "too many encryption requests")
+}
+
+// encrypt answers an encryption request.
+func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
+	if ask == wire.AskTLS && h.secure {
+		return refusal(stageStartup, "08P01", reasonMalformed, "TLS is on already")
+	}
+	yes := ask == wire.AskTLS && g.c.TLS != nil
+	answer := byte('N')
+	if yes {
+		answer = 'S'
+	}
+	if _, err := h.conn.Write([]byte{answer}); err != nil {
+		return gone()
+	}
+	if yes {
+		return g.secure(h, raw, false)
+	}
+	return nil
+}
+
+// secure starts TLS. The count of bytes to the client starts behind it.
+func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
+	cfg := g.c.TLS.Clone()
+	if direct {
+		cfg.NextProtos = []string{"postgresql"}
+	}
+	t := tls.Server(raw, cfg)
+	if err := t.Handshake(); err != nil {
+		return gone()
+	}
+	if direct && t.ConnectionState().NegotiatedProtocol != "postgresql" {
+		return gone() // what speaks without ALPN is not PostgreSQL
+	}
+	h.conn, h.secure = newConn(t, g.c.Limits.Write), true
+	h.binding = g.binding
+	return nil
+}
+
+// endPoint computes the channel binding of the certificate in use. With several
+// certificates there is no telling which one a client saw: none then.
+func endPoint(c *tls.Config) []byte {
+	if c == nil || len(c.Certificates) != 1 || len(c.Certificates[0].Certificate) == 0 ||
+		c.GetCertificate != nil || c.GetConfigForClient != nil {
+		return nil
+	}
+	leaf, err := x509.ParseCertificate(c.Certificates[0].Certificate[0])
+	if err != nil {
+		return nil
+	}
+	return identity.EndPoint(leaf)
+}
+
+// negotiate answers a newer minor version or unknown protocol options, and returns the
+// length of the cancel key of the version that is spoken.
+func (h *hello) negotiate() (secret int, r *refused) {
+	minor := h.startup.Minor
+	spoken := uint16(0)
+	if minor >= wire.NewestMinor {
+		spoken = wire.NewestMinor
+	}
+	if minor != spoken || len(h.startup.Options) > 0 {
+		if _, err := h.conn.Write(wire.AppendNegotiateProtocolVersion(nil, spoken, h.startup.Options)); err != nil {
+			return 0, gone()
+		}
+	}
+	if spoken >= 2 {
+		return 32, nil
+	}
+	return 4, nil
+}
+
+// authenticate runs SCRAM with the client.
+func (g *Gateway) authenticate(h *hello) (identity.Principal, *refused) {
+	user := h.startup.Params["user"]
+	wait := g.limiter.Wait(user, h.addr)
+	if wait > 0 {
+		r := refusal(stageAuthentication, "53300", reasonRate, "too many wrong passwords")
+		r.Hint = "Try again in " + wait.Round(time.Second).String() + "."
+		return identity.Principal{}, r
+	}
+	mechanisms := []string{identity.Mechanism}
+	if len(h.binding) > 0 {
+		mechanisms = []string{identity.MechanismPlus, identity.Mechanism}
+	}
+	if _, err := h.conn.Write(wire.AppendAuthenticationSASL(nil, mechanisms...)); err != nil {
+		return identity.Principal{}, gone()
+	}
+	p, r := h.readPassword()
+	if r != nil {
+		return identity.Principal{}, r
+	}
+	mechanism, first, err := wire.ParseSASLInitial(p)
+	if err != nil {
+		return identity.Principal{}, refusal(stageAuthentication, "08P01", reasonMalformed, "malformed SASL message")
+	}
+	login, answer, err := g.c.Directory.Begin(user, mechanism, first, h.binding)
+	if err != nil {
+		return identity.Principal{}, refusal(stageAuthentication, "08P01", reasonMalformed, err.Error())
+	}
+	if _, err := h.conn.Write(wire.AppendSASLContinue(nil, answer)); err != nil {
+		return identity.Principal{}, gone()
+	}
+	if p, r = h.readPassword(); r != nil {
+		return identity.Principal{}, r
+	}
+	who, final, err := login.Finish(string(p))
+	if err != nil {
+		g.limiter.Failed(user, h.addr)
+		return identity.Principal{}, refusal(stageAuthentication, "28P01", reasonPassword, err.Error())
+	}
+	g.limiter.Succeeded(user, h.addr)
+	if _, err := h.conn.Write(wire.AppendSASLFinal(nil, final)); err != nil {
+		return identity.Principal{}, gone()
+	}
+	return who, nil
+}
+
+func (h *hello) readPassword() ([]byte, *refused) {
+	typ, p, err := readMessage(h.conn, maxAuthMessage)
+	switch {
+	case errors.Is(err, errStartupLength):
+		return nil, refusal(stageAuthentication, "08P01", reasonMalformed, err.Error())
+	case err != nil:
+		return nil, gone()
+	case typ != wire.Password:
+		return nil, refusal(stageAuthentication, "08P01", reasonMalformed, "expected a SASL message")
+	}
+	return p, nil
+}
+
+// address is where a connection comes from; the zero Addr for anything but TCP.
+func address(c net.Conn) netip.Addr {
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return t.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}

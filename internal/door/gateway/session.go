@@ -1,0 +1,249 @@
+package gateway
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/wire"
+)
+
+// session is one authorised client and its database session. The registry owns it from
+// open to close; its path's goroutines own the connections.
+type session struct {
+	g         *Gateway
+	id        string
+	principal identity.Principal
+	decision  Decision
+	database  string
+	since     time.Time
+	client    *conn
+	server    *server
+	pid       uint32
+	secret    []byte
+	params    map[string]string // the client's
+	tally     *tally            // service path
+
+	parent     context.Context // ends when the gateway has nothing more to record
+	ctx        context.Context // ends with the session; its cause is an *End
+	clientDone atomic.Bool     // the client ended its stream
+	cancel     context.CancelCauseFunc
+
+	mu        sync.Mutex
+	end       *End
+	cancelled bool // a cancel request is on its way: no second one beside it
+	timers    []*time.Timer
+}
+
+// SessionInfo is what others may know of an open session.
+type SessionInfo struct {
+	ID        string // as in its records
+	Principal string
+	Service   bool
+	Database  string
+	Path      Path
+	Grant     string
+	Since     time.Time
+	Until     time.Time
+}
+
+func (s *session) info() SessionInfo {
+	return SessionInfo{ID: s.id, Principal: s.principal.ID, Service: s.principal.Service, Database: s.database,
+		Path: s.decision.Path, Grant: s.decision.Access.Grant, Since: s.since, Until: s.decision.Until}
+}
+
+// finish ends the session for a reason. The first reason wins. Its path notices by its
+// context and its read deadlines; whoever does not get its connections closed under it.
+func (s *session) finish(e *End) {
+	s.mu.Lock()
+	first, srv := s.end == nil, s.server
+	if first {
+		s.end = e
+		s.timers = append(s.timers, time.AfterFunc(s.g.grace(), s.sever))
+	}
+	s.mu.Unlock()
+	if !first {
+		return
+	}
+	s.cancel(e)
+	if s.decision.Path == Service && srv != nil {
+		s.client.hurry(s.g.grace())
+		srv.hurry(s.g.grace())
+		_ = srv.SetReadDeadline(time.Unix(1, 0))
+		_ = s.client.SetReadDeadline(time.Unix(1, 0))
+	}
+}
+
+// ending returns why the session is to end, nil if it is not.
+func (s *session) ending() *End {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.end
+}
+
+// sever closes both connections, whatever they are doing.
+func (s *session) sever() {
+	s.mu.Lock()
+	srv := s.server
+	s.mu.Unlock()
+	_ = s.client.Close()
+	if srv != nil {
+		_ = srv.Close()
+	}
+}
+
+// expire ends the session at the decision's Until.
+func (s *session) expire() {
+	if s.decision.Until.IsZero() {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.timers = append(s.timers, time.AfterFunc(s.decision.Until.Sub(s.g.c.Now()), func() {
+		s.finish(&End{SQLState: "57P01", Message: "the grant behind this session has expired", Outcome: "revoked"})
+	}))
+}
+
+func (s *session) stopTimers() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, t := range s.timers {
+		t.Stop()
+	}
+}
+
+// registry knows the open sessions.
+type registry struct {
+	mu    sync.Mutex
+	byID  map[string]*session
+	byPID map[uint32]*session
+	per   map[string]int // by principal
+	most  int
+	perPr int
+}
+
+func newRegistry(l Limits) *registry {
+	return &registry{byID: map[string]*session{}, byPID: map[uint32]*session{}, per: map[string]int{}, most: l.Sessions, perPr: l.SessionsPer}
+}
+
+// open registers s within the limits and gives it its cancel key.
+func (r *registry) open(s *session, secret int) *refused {
+	s.secret = make([]byte, secret)
+	if _, err := rand.Read(s.secret); err != nil {
+		return refusal(stageOpen, "58000", reasonLimit, "no randomness for a cancel key")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.byID) >= r.most {
+		return refusal(stageOpen, "53300", reasonLimit, "too many sessions at this gateway")
+	}
+	if r.per[s.principal.ID] >= r.perPr {
+		return refusal(stageOpen, "53300", reasonLimit, "too many sessions of this principal")
+	}
+	for s.pid == 0 || r.byPID[s.pid] != nil {
+		var b [4]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return refusal(stageOpen, "58000", reasonLimit, "no randomness for a cancel key")
+		}
+		s.pid = binary.BigEndian.Uint32(b[:]) >> 1 // some clients hold it in a signed integer
+	}
+	r.byID[s.id], r.byPID[s.pid] = s, s
+	r.per[s.principal.ID]++
+	return nil
+}
+
+func (r *registry) close(s *session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.byID[s.id] != s {
+		return
+	}
+	delete(r.byID, s.id)
+	delete(r.byPID, s.pid)
+	if r.per[s.principal.ID]--; r.per[s.principal.ID] == 0 {
+		delete(r.per, s.principal.ID)
+	}
+}
+
+// list returns the sessions that match chooses.
+func (r *registry) list(match func(*session) bool) []*session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var found []*session
+	for _, s := range r.byID {
+		if match(s) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// find returns the session of a cancel key, comparing the secret in constant time.
+func (r *registry) find(pid uint32, secret []byte) *session {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	s := r.byPID[pid]
+	var want []byte
+	if s != nil {
+		want = s.secret
+	}
+	if subtle.ConstantTimeCompare(want, secret) != 1 || len(secret) == 0 {
+		return nil
+	}
+	return s
+}
+
+// newID draws a session's id: 32 hex digits.
+func newID() (string, error) {
+	var b [16]byte
+	if _, err := rand.Read(b[:]); err != nil {
+		return "", fmt.Errorf("draw session id: %w", err)
+	}
+	return hex.EncodeToString(b[:]), nil
+}
+
+// cancelUpstream asks the database to cancel what the session runs.
+func (s *session) cancelUpstream(ctx context.Context) error {
+	s.mu.Lock()
+	if s.end != nil || s.cancelled || s.server == nil {
+		s.mu.Unlock()
+		return errors.New("session has nothing to cancel now")
+	}
+	s.cancelled = true
+	pid, secret := s.server.pid, s.server.secret
+	s.mu.Unlock()
+	defer func() {
+		s.mu.Lock()
+		s.cancelled = false
+		s.mu.Unlock()
+	}()
+	c, err := s.g.dial(s.decision.Target, s.g.c.Limits.Login)
+	if err != nil {
+		return fmt.Errorf("cancel statement: %w", err)
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(s.g.c.Limits.Login))
+	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
+	defer stop()
+	if _, err := c.Write(wire.AppendCancelRequest(nil, pid, secret)); err != nil {
+		return fmt.Errorf("cancel statement: %w", err)
+	}
+	// The server closes when it has passed the signal on: waiting for that keeps order.
+	var b [1]byte
+	_, _ = c.Read(b[:])
+	return nil
+}
+
+// record builds a body of this session.
+func (s *session) record(kind trefoil.Kind) *trefoil.Body {
+	return &trefoil.Body{At: s.g.c.Now().UTC(), Kind: kind}
+}
