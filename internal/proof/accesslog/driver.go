@@ -15,6 +15,7 @@ import (
 
 	"github.com/transparency-dev/tessera"
 	"github.com/transparency-dev/tessera/storage/posix"
+	"k8s.io/klog/v2"
 )
 
 const (
@@ -38,7 +39,8 @@ type driver struct {
 // wants its empty checkpoint cosigned first and fails if it is not, but the second attempt
 // finds the tree's state and leaves the checkpoint to the publisher, which keeps trying.
 func openDriver(c *Config, dir string) (*driver, error) {
-	d := &driver{witnesses: newWitnessTransport(c.Logger)}
+	quiet(c.Logger)
+	d := &driver{witnesses: newWitnessTransport()}
 	client := &http.Client{
 		Transport:     d.witnesses,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -116,14 +118,13 @@ func (d *driver) close(ctx context.Context) error {
 // witnessTransport is the way to the witnesses: bounded answers, and what went wrong last.
 type witnessTransport struct {
 	base    *http.Transport
-	logger  *slog.Logger
 	blocked atomic.Bool
 	flight  sync.WaitGroup
 	last    atomic.Pointer[error]
 }
 
-func newWitnessTransport(logger *slog.Logger) *witnessTransport {
-	return &witnessTransport{logger: logger, base: &http.Transport{
+func newWitnessTransport() *witnessTransport {
+	return &witnessTransport{base: &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   2 * time.Second,
 		MaxIdleConnsPerHost:   2,
@@ -146,7 +147,11 @@ func (t *witnessTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		t.last.Store(&err)
 		return nil, err
 	}
-	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusConflict {
+	switch resp.StatusCode {
+	case http.StatusConflict: // the driver asks again from the size in the answer
+	case http.StatusOK:
+		t.last.Store(nil)
+	default:
 		status := fmt.Errorf("witness answered %d", resp.StatusCode)
 		t.last.Store(&status)
 	}
@@ -168,4 +173,27 @@ func (t *witnessTransport) lastError() error {
 func (t *witnessTransport) drain() {
 	t.flight.Wait()
 	t.base.CloseIdleConnections()
+}
+
+// quieted is set once: the driver logs through klog, whose logger belongs to the process.
+var quieted sync.Once
+
+// quiet sends the driver's own words to the operator's debug log. What matters of them comes
+// back as errors, and while a witness is away they would be ten lines a second.
+func quiet(logger *slog.Logger) {
+	quieted.Do(func() { klog.SetSlogLogger(slog.New(debugOnly{logger.Handler()})) })
+}
+
+// debugOnly lowers every message to debug level.
+type debugOnly struct{ slog.Handler }
+
+// Enabled implements slog.Handler.
+func (d debugOnly) Enabled(ctx context.Context, _ slog.Level) bool {
+	return d.Handler.Enabled(ctx, slog.LevelDebug)
+}
+
+// Handle implements slog.Handler.
+func (d debugOnly) Handle(ctx context.Context, r slog.Record) error {
+	r.Level = slog.LevelDebug
+	return d.Handler.Handle(ctx, r)
 }

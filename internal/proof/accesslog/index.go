@@ -16,8 +16,8 @@ const indexWidth = 24
 // indexFile is a fixed-width table by log index.
 type indexFile struct{ f *os.File }
 
-func openIndex(path string) (*indexFile, error) {
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+func openIndex(path string, flag int) (*indexFile, error) {
+	f, err := os.OpenFile(path, flag, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open index: %w", err)
 	}

@@ -2,6 +2,7 @@ package accesslog_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"sync"
@@ -205,4 +206,28 @@ func TestConcurrentAppendersAllVerify(t *testing.T) {
 	if report.Leaves != each*workers {
 		t.Fatalf("%d leaves, want %d", report.Leaves, each*workers)
 	}
+}
+
+func generate(t testing.TB) (skey, vkey string) {
+	t.Helper()
+	skey, vkey, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return skey, vkey
+}
+
+// rekey gives the fixture's log and witness a key that another process can be told.
+func (f *fixture) rekey(t testing.TB, skey, vkey string) {
+	t.Helper()
+	var err error
+	if f.signer, err = note.NewSigner(skey); err != nil {
+		t.Fatal(err)
+	}
+	if f.verifier, err = note.NewVerifier(vkey); err != nil {
+		t.Fatal(err)
+	}
+	f.vkey, f.config.Signer, f.trust.Log = vkey, f.signer, f.verifier
+	f.config.Witnesses, f.trust.Witnesses = nil, nil
+	f.add(t, witnesstest.Start(t, "witness.example", f.verifier))
 }

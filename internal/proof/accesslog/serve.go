@@ -25,8 +25,10 @@ type StoredBody struct {
 
 // Body returns one record, with its permit if one was stored. ErrNoBody: deleted, expired, or
 // never here.
-func (l *Log) Body(index uint64) (trefoil.Record, string, error) {
-	e, _, err := l.store.read(l.store.bodies, index)
+func (l *Log) Body(index uint64) (trefoil.Record, string, error) { return l.store.body(index) }
+
+func (s *store) body(index uint64) (trefoil.Record, string, error) {
+	e, _, err := s.read(s.bodies, index)
 	if err != nil {
 		return trefoil.Record{}, "", err
 	}
@@ -34,7 +36,7 @@ func (l *Log) Body(index uint64) (trefoil.Record, string, error) {
 	if err != nil {
 		return trefoil.Record{}, "", fmt.Errorf("read body of record %d: %w", index, err)
 	}
-	permit, _, err := l.store.read(l.store.permits, index)
+	permit, _, err := s.read(s.permits, index)
 	if errors.Is(err, ErrNoBody) {
 		return r, "", nil
 	}
@@ -56,11 +58,15 @@ func (l *Log) Opening(index uint64) ([]byte, error) {
 
 // Receipt returns everything that checks record index offline, under the latest checkpoint.
 func (l *Log) Receipt(ctx context.Context, index uint64) (*trefoil.Receipt, error) {
-	r, permit, err := l.Body(index)
+	p, err := l.readPublication()
 	if err != nil {
 		return nil, fmt.Errorf("make receipt %d: %w", index, err)
 	}
-	p, err := l.readPublication()
+	return l.store.receipt(ctx, p, index)
+}
+
+func (s *store) receipt(ctx context.Context, p *publication, index uint64) (*trefoil.Receipt, error) {
+	r, permit, err := s.body(index)
 	if err != nil {
 		return nil, fmt.Errorf("make receipt %d: %w", index, err)
 	}

@@ -49,6 +49,14 @@ type cleanState struct {
 
 // openStore opens or makes the store in dir, readable by its owner alone.
 func openStore(dir string) (*store, error) {
+	if err := os.MkdirAll(filepath.Join(dir, "segments"), 0o700); err != nil {
+		return nil, fmt.Errorf("open store: %w", err)
+	}
+	return loadStore(dir, os.O_RDWR|os.O_CREATE)
+}
+
+// loadStore reads what is in dir; flag is how the index files are opened.
+func loadStore(dir string, flag int) (*store, error) {
 	s := &store{
 		dir:     filepath.Join(dir, "segments"),
 		cleanAt: filepath.Join(dir, "clean.json"),
@@ -56,14 +64,11 @@ func openStore(dir string) (*store, error) {
 		active:  map[string]*activeSegment{},
 		nextID:  1,
 	}
-	if err := os.MkdirAll(s.dir, 0o700); err != nil {
-		return nil, fmt.Errorf("open store: %w", err)
-	}
 	var err error
-	if s.bodies, err = openIndex(filepath.Join(dir, "bodies.index")); err != nil {
+	if s.bodies, err = openIndex(filepath.Join(dir, "bodies.index"), flag); err != nil {
 		return nil, err
 	}
-	if s.permits, err = openIndex(filepath.Join(dir, "permits.index")); err != nil {
+	if s.permits, err = openIndex(filepath.Join(dir, "permits.index"), flag); err != nil {
 		return nil, errors.Join(err, s.bodies.close())
 	}
 	if err := s.load(); err != nil {
@@ -83,6 +88,11 @@ func (s *store) load() error {
 		return fmt.Errorf("read clean.json: %w", err)
 	}
 	s.nextID = max(s.nextID, s.clean.NextID)
+	return s.list()
+}
+
+// list takes note of the segments that are there.
+func (s *store) list() error {
 	files, err := os.ReadDir(s.dir)
 	if err != nil {
 		return fmt.Errorf("list segments: %w", err)

@@ -91,9 +91,9 @@ func (s *watchState) report(l *Log, err error) {
 	case err != nil && !s.said:
 		l.c.Logger.Error("access log: the published checkpoint is not usable", "error", err)
 	case late && !s.said:
-		l.c.Logger.Warn("access log: witnesses do not cosign; releases wait", "witness", l.witnessTrouble())
+		l.c.Logger.Warn("access log: no cosigned checkpoint comes; releases wait" + l.witnessTrouble())
 	case s.said && !late && err == nil:
-		l.c.Logger.Info("access log: witnesses cosign again")
+		l.c.Logger.Info("access log: cosigned checkpoints come again")
 	}
 	s.said = late || err != nil
 }
