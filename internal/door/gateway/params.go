@@ -15,6 +15,10 @@ var releaseParams = map[string]bool{
 	"statement_timeout": true, "timezone": true, "xmloption": true,
 }
 
+// ActorParameter is the start-up parameter in which a service that serves people names the
+// person behind a session. It is the authoriser's, and goes no further.
+const ActorParameter = "trefoil.actor"
+
 // wantsReplication reports whether a client asks for the replication protocol. Whatever is
 // not plainly "no" asks for it.
 func wantsReplication(params map[string]string) bool {
@@ -37,7 +41,7 @@ func upstream(path Path, client map[string]string, t Target) (map[string]string,
 	for name, value := range client {
 		lower := strings.ToLower(name)
 		switch {
-		case lower == "user" || lower == "database" || lower == "replication":
+		case lower == "user" || lower == "database" || lower == "replication" || lower == ActorParameter:
 		case path == Service:
 			out[name] = value
 		case lower == "options":

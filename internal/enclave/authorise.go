@@ -1,0 +1,353 @@
+package enclave
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/home/control"
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+	"github.com/trefoil-eu/trefoil/internal/rules/law"
+	"github.com/trefoil-eu/trefoil/internal/rules/policy"
+)
+
+// Built is what the enclave knows of a dataset that stands: which definition it was built
+// with, and how fresh it is. The zero value is a dataset that does not stand.
+type Built struct {
+	Hash      string
+	FreshAsOf time.Time
+}
+
+// Datasets are the standing datasets, as the authoriser needs them.
+type Datasets interface {
+	// Built tells what stands under a name; the zero value if nothing does.
+	Built(ctx context.Context, name string) (Built, error)
+	// Admit makes sure that a role of this principal exists and may open the dataset, and
+	// returns its name.
+	Admit(ctx context.Context, principal, dataset string) (role string, err error)
+}
+
+// Grants are the requests of the control store.
+type Grants interface {
+	Current(ctx context.Context, principal, dataset string, now time.Time) ([]control.Grant, error)
+}
+
+// Authoriser decides who may open what: policy and floor, both; then whether the dataset
+// stands as it is defined, and whether the monitor has acknowledged the definition.
+type Authoriser struct {
+	rules    *Rules
+	clusters *Clusters
+	datasets Datasets
+	grants   Grants
+	binary   string
+
+	mu           sync.Mutex
+	acknowledged map[string]bool     // definition hashes
+	evidence     map[string][]string // session → signed notes for the monitor
+}
+
+// NewAuthoriser makes an authoriser. Binary is the program's hash for the records.
+func NewAuthoriser(r *Rules, c *Clusters, d Datasets, g Grants, binary string) *Authoriser {
+	return &Authoriser{rules: r, clusters: c, datasets: d, grants: g, binary: binary,
+		acknowledged: map[string]bool{}, evidence: map[string][]string{}}
+}
+
+// Acknowledge notes that the monitor has acknowledged a definition.
+func (a *Authoriser) Acknowledge(hash string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.acknowledged[hash] = true
+}
+
+func (a *Authoriser) isAcknowledged(hash string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.acknowledged[hash]
+}
+
+// TakeEvidence hands out, once, the signed notes that a session's permits need.
+func (a *Authoriser) TakeEvidence(session string) []string {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := a.evidence[session]
+	delete(a.evidence, session)
+	return out
+}
+
+// Authorise implements gateway.Authoriser.
+func (a *Authoriser) Authorise(ctx context.Context, q gateway.Request) gateway.Decision {
+	if q.Principal.Service && q.Principal.ServesHumans {
+		actor, no := a.asActor(q)
+		if no != nil {
+			return *no
+		}
+		q = actor
+	}
+	who, facts := a.facts(q)
+	if _, isSource := a.rules.Config.Databases[q.Database]; isSource {
+		return a.operate(q, who, facts)
+	}
+	def := a.rules.Definitions[q.Database]
+	if def == nil {
+		return deny(a.access(q, law.Assessment{}), gateway.Refusal{SQLState: "28000", Message: "no dataset and no database of this name may be opened",
+			Rule: "unknown-dataset", Law: "GDPR art. 25(2)", Reason: "unknown-dataset",
+			Detail: "Datasets are named by the connection's database name.", Hint: "trefoil dataset list shows the datasets"})
+	}
+	return a.open(ctx, q, who, facts, def)
+}
+
+// asActor turns the request of a service that serves people into one of the person behind
+// it: their employer and workplace, the network of the service.
+func (a *Authoriser) asActor(q gateway.Request) (gateway.Request, *gateway.Decision) {
+	actor, known := a.rules.People.Directory.Lookup(q.Params[gateway.ActorParameter])
+	if !known || actor.Service {
+		no := deny(a.access(q, law.Assessment{}), gateway.Refusal{SQLState: "28000",
+			Message: "this service serves people and has to say for whom it asks", Rule: "serves-humans", Law: "GDPR art. 29, 32(4)", Reason: "policy",
+			Detail: "Sessions of a service that serves people go the release path as the person behind them.",
+			Hint:   "name a person of people.yaml in the start-up parameter " + gateway.ActorParameter})
+		return q, &no
+	}
+	service := q.Principal.ID
+	q.Principal = actor
+	q.Places = slices.Clone(q.Places)
+	for i := range q.Places {
+		p := &q.Places[i]
+		switch p.Source {
+		case law.Employer:
+			p.Country = a.rules.Config.Entities[actor.Employer].Country
+		case law.Workplace:
+			p.Country = actor.Workplace
+		default:
+			continue
+		}
+		p.By, p.Evidence, p.At = "service "+service, "declared", actor.AttestedAt.UTC()
+	}
+	return q, nil
+}
+
+// facts puts a request into the words of policy and law.
+func (a *Authoriser) facts(q gateway.Request) (policy.Principal, law.Access) {
+	p := q.Principal
+	employer := a.employer(p)
+	who := policy.Principal{ID: p.ID, Service: p.Service, Groups: p.Groups, Purposes: p.Purposes, Employer: employer.Name,
+		EmployerCountry: employer.Country, Databases: p.Databases, ServesHumans: p.ServesHumans}
+	x := a.rules.Config.Exporter
+	access := law.Access{Instruments: a.rules.Instruments,
+		Exporter: law.Entity{Name: x.Name, Country: x.Country, Scopes: x.Scopes},
+		Importer: law.Entity{Name: employer.Name, Country: employer.Country, Scopes: employer.Scopes}}
+	for _, place := range q.Places {
+		access.Places = append(access.Places, law.Place{Source: place.Source, Country: place.Country})
+	}
+	return who, access
+}
+
+// employer is the principal's legal entity; a service without one is the exporter's own.
+func (a *Authoriser) employer(p identity.Principal) Entity {
+	if p.Service && p.Employer == "" {
+		return a.rules.Config.Exporter
+	}
+	return a.rules.Config.Entities[p.Employer]
+}
+
+// operate decides about a source database: the service path.
+func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.Access) gateway.Decision {
+	d := a.rules.Policy.Operate(policy.OperateRequest{Principal: who, Database: q.Database, Access: facts, Region: a.rules.Region, At: q.At})
+	access := a.access(q, d.Floor)
+	if !d.Allow {
+		return deny(access, refusal(d, "28000"))
+	}
+	target, err := a.source(q.Database, q.Principal.Role)
+	if err != nil {
+		return deny(access, gateway.Refusal{SQLState: "58000", Message: "the database's configuration does not work", Rule: "configuration", Reason: "configuration"})
+	}
+	return gateway.Decision{Path: gateway.Service, Access: access, Target: target}
+}
+
+// open decides about a dataset: the release path.
+func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Principal, facts law.Access, def *trefoil.Definition) gateway.Decision {
+	hash := trefoil.DefinitionHash(def)
+	held, notes := a.granted(ctx, q, hash)
+	d := a.rules.Policy.Open(policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]),
+		Access: facts, Region: a.rules.Region, Grant: held != nil, At: q.At})
+	access := a.access(q, d.Floor)
+	access.Dataset, access.Purpose, access.Forms = def.Name, def.Purpose, def.Forms()
+	access.Hashes = a.rules.Hashes(def.Name, a.binary)
+	if !d.Allow {
+		return deny(access, refusal(d, "42501"))
+	}
+	if d.Floor.Zone != law.ZoneRegion && !a.isAcknowledged(hash) {
+		return deny(access, gateway.Refusal{SQLState: "57P03", Message: fmt.Sprintf("the monitor has not acknowledged the definition of dataset %s", def.Name),
+			Rule: "dataset-not-acknowledged", Law: "GDPR art. 25(2)", Reason: "dataset-not-acknowledged",
+			Hint: "try again when the monitor is back; it acknowledges what its own rules allow"})
+	}
+	built, err := a.datasets.Built(ctx, def.Name)
+	if err != nil || built.Hash != hash {
+		return deny(access, notStanding(def.Name, built, err))
+	}
+	target, err := a.dataset(ctx, q.Principal.ID, def)
+	if err != nil {
+		return deny(access, gateway.Refusal{SQLState: "57P03", Message: fmt.Sprintf("dataset %s cannot be reached", def.Name),
+			Rule: "dataset-away", Reason: "dataset-away", Hint: "trefoil dataset status " + def.Name})
+	}
+	out := gateway.Decision{Path: gateway.Release, Access: access, Target: target, Notice: notice(def, a.rules.Classes[def.Name], built, q.At)}
+	if held != nil && a.restsOnGrant(who, facts, def, q) {
+		out.Access.Grant, out.Until = held.Request.ID, held.Request.Until
+		out.Access.Approvals = approvals(held, a.rules.Approvers)
+		a.keepEvidence(q.Session, notes)
+	}
+	return out
+}
+
+// restsOnGrant reports whether policy says no without the grant. An access that needs none
+// is not ended when a grant runs out.
+func (a *Authoriser) restsOnGrant(who policy.Principal, facts law.Access, def *trefoil.Definition, q gateway.Request) bool {
+	return !a.rules.Policy.Open(policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]),
+		Access: facts, Region: a.rules.Region, At: q.At}).Allow
+}
+
+// granted looks for an approval in force. A control store that is away gives none.
+func (a *Authoriser) granted(ctx context.Context, q gateway.Request, hash string) (*control.Grant, []string) {
+	found, err := a.grants.Current(ctx, q.Principal.ID, q.Database, q.At)
+	if err != nil {
+		return nil, nil
+	}
+	held, _, note, err := control.Approved(found, a.rules.Approvers, q.Principal.ID, q.Database, hash, q.At)
+	if err != nil {
+		return nil, nil
+	}
+	return held, []string{note}
+}
+
+func (a *Authoriser) keepEvidence(session string, notes []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.evidence) > 10_000 { // sessions that failed between decision and start
+		clear(a.evidence)
+	}
+	a.evidence[session] = notes
+}
+
+// approvals are the key ids of everyone whose approval stands, sorted.
+func approvals(g *control.Grant, approvers []grant.Approver) []string {
+	var out []string
+	for _, d := range g.Decisions {
+		if s, err := grant.Open(d.Envelope, approvers); err == nil && s.Envelope.Kind == grant.KindApproval {
+			out = append(out, s.Key)
+		}
+	}
+	slices.Sort(out)
+	return slices.Compact(out)
+}
+
+func policyDataset(def *trefoil.Definition, class law.Class) policy.Dataset {
+	ds := policy.Dataset{Name: def.Name, Class: class, Cluster: def.Cluster, Purpose: def.Purpose}
+	for _, r := range def.Regimes {
+		ds.Regimes = append(ds.Regimes, law.Regime(r))
+	}
+	return ds
+}
+
+func deny(access trefoil.Access, r gateway.Refusal) gateway.Decision {
+	return gateway.Decision{Path: gateway.Deny, Access: access, Refusal: r}
+}
+
+// refusal words a policy decision for the client.
+func refusal(d policy.Decision, state string) gateway.Refusal {
+	reason := "policy"
+	if strings.HasPrefix(d.Rule, "floor") {
+		reason = "floor"
+	}
+	article := strings.Join(d.Law, "; ")
+	return gateway.Refusal{SQLState: state, Message: d.Reason, Rule: d.Rule, Law: article, Hint: d.Hint, Reason: reason,
+		Detail: fmt.Sprintf("Rule: %s. Law: %s.", d.Rule, article)}
+}
+
+func notStanding(name string, b Built, err error) gateway.Refusal {
+	r := gateway.Refusal{SQLState: "57P03", Rule: "dataset-not-built", Reason: "dataset-not-built",
+		Message: fmt.Sprintf("dataset %s is not built", name), Hint: "trefoil dataset build " + name}
+	switch {
+	case err != nil:
+		r.Message, r.Rule, r.Reason = fmt.Sprintf("dataset %s cannot be reached", name), "dataset-away", "dataset-away"
+		r.Hint = "trefoil dataset status " + name
+	case b.Hash != "":
+		r.Message = fmt.Sprintf("dataset %s was built with another definition than the one in force", name)
+		r.Hint = "trefoil dataset rebuild " + name
+	}
+	return r
+}
+
+// notice is the line that a client sees at connect.
+func notice(def *trefoil.Definition, class law.Class, b Built, now time.Time) string {
+	tables := map[string]bool{}
+	for _, c := range def.Columns {
+		tables[c.Table] = true
+	}
+	return fmt.Sprintf("Trefoil: dataset %s (%s, for %s): %d tables, as of %s (%s ago). Columns and forms: SHOW trefoil.dataset. More: trefoil request --dataset NAME --for 4h --reason '…'",
+		def.Name, class, def.Purpose, len(tables), b.FreshAsOf.UTC().Format("2006-01-02 15:04:05Z"), now.Sub(b.FreshAsOf).Round(time.Second))
+}
+
+// access fills what every record of the session says.
+func (a *Authoriser) access(q gateway.Request, floor law.Assessment) trefoil.Access {
+	employer, exporter := a.employer(q.Principal), a.rules.Config.Exporter
+	out := trefoil.Access{
+		Exporter: trefoil.Party{Country: exporter.Country, Entity: exporter.Name, Role: exporter.Role},
+		Importer: trefoil.Party{Country: employer.Country, Entity: employer.Name, Role: employer.Role},
+		Forms:    map[string][]string{}, Hashes: a.rules.Hashes("", a.binary), Location: q.Places,
+		Principal: trefoil.StaffPseudonym(a.rules.StaffKey, q.At, q.Principal.ID), Session: q.Session,
+		Instrument: trefoil.Instrument{Article: floor.Article, ID: floor.Instrument, Transfer: floor.Transfer},
+	}
+	if in := floor.Found; in != nil {
+		out.Instrument.Date, out.Instrument.TIA = in.From.Format(time.DateOnly), in.TIA
+		out.Instrument.TIADate = in.TIADate.Format(time.DateOnly)
+	}
+	if _, known := a.rules.Config.Databases[q.Database]; known {
+		out.Dataset = q.Database
+	}
+	return out
+}
+
+// source is where a service's sessions go, as its role.
+func (a *Authoriser) source(name, role string) (gateway.Target, error) {
+	db := a.rules.Config.Databases[name]
+	physical := db.DBName
+	if physical == "" {
+		physical = name
+	}
+	return targetOf(db.DSN, role, physical)
+}
+
+// dataset is where a principal's sessions on a dataset go, as the role of that principal.
+func (a *Authoriser) dataset(ctx context.Context, principal string, def *trefoil.Definition) (gateway.Target, error) {
+	role, err := a.datasets.Admit(ctx, principal, def.Name)
+	if err != nil {
+		return gateway.Target{}, err
+	}
+	return targetOf(a.clusters.Addresses[def.Cluster].Gateway, role, def.Name)
+}
+
+// targetOf turns a DSN into a login. TLS options of the DSN are kept.
+func targetOf(dsn, role, database string) (gateway.Target, error) {
+	cfg, err := pgconn.ParseConfig(dsn)
+	if err != nil {
+		return gateway.Target{}, errors.New("read DSN: it does not parse")
+	}
+	network, address := pgconn.NetworkAddress(cfg.Host, cfg.Port)
+	var t *tls.Config
+	if cfg.TLSConfig != nil {
+		t = cfg.TLSConfig.Clone()
+	}
+	if role == "" {
+		role = cfg.User
+	}
+	return gateway.Target{Network: network, Address: address, TLS: t, Role: role, Password: cfg.Password, Database: database}, nil
+}

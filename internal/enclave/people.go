@@ -1,0 +1,58 @@
+package enclave
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"fmt"
+	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+)
+
+// People are the principals of people.yaml.
+type People struct {
+	Directory *identity.Directory
+}
+
+// newPeople builds the directory. The staff key also keys the answers that unknown users
+// get, so that they stay the same over restarts.
+func newPeople(f *identity.File, staffKey []byte) (*People, error) {
+	mac := hmac.New(sha256.New, staffKey)
+	mac.Write([]byte("trefoil mock verifiers"))
+	d, err := identity.NewDirectory(f, mac.Sum(nil))
+	if err != nil {
+		return nil, err
+	}
+	return &People{Directory: d}, nil
+}
+
+// Known reports whether a principal has this id.
+func (p *People) Known(id string) bool {
+	_, ok := p.Directory.Lookup(id)
+	return ok
+}
+
+// Locator says where sessions count as being, from the configuration.
+func (c *Config) Locator(attested time.Time) (*identity.Locator, error) {
+	l := &identity.Locator{Employers: map[string]string{"": c.Exporter.Country}, Sites: map[string]string{}, At: attested}
+	for key, e := range c.Entities {
+		l.Employers[key] = e.Country
+	}
+	for _, s := range c.Sites {
+		l.Sites[s.Name] = s.Country
+	}
+	for i, n := range c.Networks {
+		network, err := identity.ParseNetwork(n.CIDR, n.Country)
+		if err != nil {
+			return nil, fmt.Errorf("networks[%d]: %w", i, err)
+		}
+		l.Networks = append(l.Networks, network)
+	}
+	if c.NetworkCountries != "" {
+		var err error
+		if l.Countries, err = identity.OpenCountries(c.NetworkCountries); err != nil {
+			return nil, err
+		}
+	}
+	return l, nil
+}
