@@ -76,10 +76,10 @@ type Config struct {
 	AllowUnpermitted bool
 	Others           *trefoil.Trust
 
-	Classifier *statement.Classifier    // knows the dataset's tables; shared by its sessions
-	Shared     *statement.Shared        // of the dataset; nil: the session's own
-	Key        func(fp string) string   // keys a raw fingerprint: 16 hex digits
-	Epoch      *Epoch                   // highest stop epoch seen; shared by all sessions; nil: the session's own
+	Classifier *statement.Classifier       // knows the dataset's tables; shared by its sessions
+	Shared     *statement.Shared           // of the dataset; nil: the session's own
+	Key        func(fp string) string      // keys a raw fingerprint: 16 hex digits
+	Epoch      *Epoch                      // highest stop epoch seen; shared by all sessions; nil: the session's own
 	Cancel     func(context.Context) error // cancels what the server is doing; nil: its connection is closed
 
 	Limits   Limits

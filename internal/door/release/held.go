@@ -1,0 +1,180 @@
+package release
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"sync"
+	"sync/atomic"
+)
+
+// Sizes of the memory that holds bytes: most answers are small, large ones are held in
+// segments that are used again.
+const (
+	smallSegment = 4 << 10
+	segment      = 256 << 10
+)
+
+// errHeld means that what is held is not what was counted: nothing of it may leave.
+var errHeld = errors.New("held bytes are not what was counted")
+
+// budget bounds what one session holds in memory.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+// segmentPool keeps a session's segments for its next parcels.
+type segmentPool struct{ p sync.Pool }
+
+func (s *segmentPool) get() []byte {
+	if b, ok := s.p.Get().(*[]byte); ok {
+		return (*b)[:0]
+	}
+	return make([]byte, 0, segment)
+}
+
+func (s *segmentPool) put(b []byte) {
+	clear(b[:cap(b)]) // rows do not outlive their release
+	s.p.Put(&b)
+}
+
+// held is a run of server bytes: in memory up to the session's budget, then in a spill file
+// that has no name (it is unlinked at creation, mode 0600). Its digest is
+// SHA-256(salt ‖ bytes).
+type held struct {
+	mem    *budget
+	pool   *segmentPool
+	dir    string
+	segs   [][]byte
+	file   *os.File
+	n      int64
+	taken  int64
+	digest hash.Hash
+}
+
+func newHeld(mem *budget, pool *segmentPool, dir string, salt []byte) *held {
+	h := &held{mem: mem, pool: pool, dir: dir, digest: sha256.New()}
+	h.digest.Write(salt)
+	return h
+}
+
+// add appends p.
+func (h *held) add(p []byte) error {
+	h.digest.Write(p)
+	h.n += int64(len(p))
+	for len(p) > 0 && h.file == nil {
+		last := len(h.segs) - 1
+		if last < 0 || len(h.segs[last]) == cap(h.segs[last]) {
+			if !h.grow() {
+				break
+			}
+			last++
+		}
+		s := h.segs[last]
+		k := min(cap(s)-len(s), len(p))
+		h.segs[last] = append(s, p[:k]...)
+		p = p[k:]
+	}
+	if len(p) == 0 {
+		return nil
+	}
+	if h.file == nil {
+		if err := h.spill(); err != nil {
+			return err
+		}
+	}
+	if _, err := h.file.Write(p); err != nil {
+		return fmt.Errorf("spill held bytes: %w", err)
+	}
+	return nil
+}
+
+// grow adds an empty segment, if the session may hold more in memory.
+func (h *held) grow() bool {
+	size := int64(segment)
+	if len(h.segs) == 0 {
+		size = smallSegment
+	}
+	if !h.mem.take(size) {
+		return false
+	}
+	h.taken += size
+	if size == segment {
+		h.segs = append(h.segs, h.pool.get())
+	} else {
+		h.segs = append(h.segs, make([]byte, 0, smallSegment))
+	}
+	return true
+}
+
+func (h *held) spill() error {
+	f, err := os.CreateTemp(h.dir, "trefoil-held-*")
+	if err != nil {
+		return fmt.Errorf("create spill file: %w", err)
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return fmt.Errorf("unlink spill file: %w", err)
+	}
+	h.file = f
+	return nil
+}
+
+// writeTo writes everything to w and returns how many bytes w took.
+func (h *held) writeTo(w io.Writer) (int64, error) {
+	var done int64
+	for _, s := range h.segs {
+		n, err := w.Write(s)
+		done += int64(n)
+		if err != nil {
+			return done, err
+		}
+	}
+	if h.file == nil {
+		return done, h.whole(done)
+	}
+	if _, err := h.file.Seek(0, io.SeekStart); err != nil {
+		return done, fmt.Errorf("read spill file: %w", err)
+	}
+	n, err := io.Copy(w, io.LimitReader(h.file, h.n-done))
+	done += n
+	if err != nil {
+		return done, err
+	}
+	return done, h.whole(done)
+}
+
+func (h *held) whole(done int64) error {
+	if done != h.n {
+		return errHeld
+	}
+	return nil
+}
+
+// drop gives back memory and disk. Nothing can leave after it.
+func (h *held) drop() {
+	for _, s := range h.segs {
+		if cap(s) == segment {
+			h.pool.put(s)
+		}
+	}
+	h.segs, h.n = nil, -1
+	h.mem.used.Add(-h.taken)
+	h.taken = 0
+	if h.file != nil {
+		h.file.Close()
+		h.file = nil
+	}
+}
