@@ -51,7 +51,7 @@ func CompileCondition(text string, columns map[string]string) (*Condition, error
 	if issues.Err() != nil {
 		return nil, fmt.Errorf("compile condition: %s", firstIssue(issues))
 	}
-	if ast.OutputType() != cel.BoolType {
+	if out := ast.OutputType(); out != cel.BoolType && !out.IsExactType(cel.NullableType(cel.BoolType)) {
 		return nil, errors.New("compile condition: the result is not true or false")
 	}
 	program, err := env.Program(ast, cel.CostLimit(maxConditionCost), cel.EvalOptions(cel.OptOptimize))
@@ -109,6 +109,9 @@ func referenced(ast *cel.Ast, names []string) []string {
 func firstIssue(issues *cel.Issues) string {
 	for _, e := range issues.Errors() {
 		msg, _, _ := strings.Cut(e.Message, "\n")
+		if strings.HasPrefix(msg, "Syntax error") {
+			msg = "syntax error" // the rest quotes the text
+		}
 		return fmt.Sprintf("column %d: %s", e.Location.Column()+1, msg)
 	}
 	return "not a condition"
