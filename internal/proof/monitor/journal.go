@@ -1,0 +1,344 @@
+package monitor
+
+import (
+	"bytes"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"os"
+	"path/filepath"
+	"sync"
+)
+
+// errJournal means that the journal no longer writes: its disk failed. Nothing may be
+// permitted after it; restart the monitor on a disk that works.
+var errJournal = errors.New("journal cannot be written")
+
+// errJournalCorrupt means that bytes which had been synced changed. Do not repair by hand:
+// what was permitted is no longer known. Restore the disk, or start anew under new keys.
+var errJournalCorrupt = errors.New("journal is corrupt before its end")
+
+// A frame is magic ‖ length ‖ CRC-32C ‖ payload: one group commit. Only the last frame can be
+// torn by a crash, because the one before was synced before it was begun.
+const (
+	frameMagic  = 0x54524a31 // "TRJ1"
+	frameHeader = 12
+	entryHeader = 8
+	maxFrame    = 64 << 20
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// journal is the monitor's durable memory: an append-only file of entries, group-committed.
+// What is appended is in file order; wait returns once it is on disk.
+type journal struct {
+	file     *os.File
+	readOnly bool // replay only: leave a torn end as it is
+
+	mu      sync.Mutex
+	more    *sync.Cond
+	buf     []byte // frame being collected, header included
+	end     int64  // offset at which buf will be written
+	seq     uint64 // last appended, counted from the file's first entry
+	durable uint64 // last synced
+	synced  chan struct{}
+	err     error
+	closing bool
+	done    chan struct{}
+}
+
+// openJournal opens or creates dir/journal and calls apply for each entry, in order. body is
+// where the entry's body is in the file.
+func openJournal(dir string, apply func(e *entry, body span) error) (*journal, error) {
+	path := filepath.Join(dir, "journal")
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
+	if err := syncDir(dir); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	j := &journal{file: f, synced: make(chan struct{}), done: make(chan struct{})}
+	j.more = sync.NewCond(&j.mu)
+	if err := j.replay(apply); err != nil {
+		return nil, errors.Join(fmt.Errorf("replay journal: %w", err), f.Close())
+	}
+	j.buf, j.durable = make([]byte, frameHeader), j.seq
+	go j.write()
+	return j, nil
+}
+
+// readJournal calls apply for each entry of dir/journal with its body, and changes nothing.
+func readJournal(dir string, apply func(e *entry, body []byte) error) error {
+	f, err := os.Open(filepath.Join(dir, "journal"))
+	if err != nil {
+		return fmt.Errorf("open journal: %w", err)
+	}
+	defer f.Close()
+	j := &journal{file: f, readOnly: true}
+	return j.replay(func(e *entry, at span) error {
+		body, err := j.read(at)
+		if err != nil {
+			return err
+		}
+		return apply(e, body)
+	})
+}
+
+// span is a run of bytes in the journal.
+type span struct {
+	off int64
+	len int
+}
+
+// append adds e and returns its number and where its body will be. The order of calls is the
+// order in the file; the caller holds the lock under which it changes the state.
+func (j *journal) append(e *entry, body []byte) (uint64, span, error) {
+	hdr, err := json.Marshal(e)
+	if err != nil {
+		return 0, span{}, fmt.Errorf("encode journal entry: %w", err)
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.err != nil {
+		return 0, span{}, j.err
+	}
+	if j.closing {
+		return 0, span{}, fmt.Errorf("append to journal: %w", os.ErrClosed)
+	}
+	j.buf = binary.BigEndian.AppendUint32(j.buf, uint32(len(hdr)))
+	j.buf = binary.BigEndian.AppendUint32(j.buf, uint32(len(body)))
+	j.buf = append(j.buf, hdr...)
+	at := span{j.end + int64(len(j.buf)), len(body)}
+	j.buf = append(j.buf, body...)
+	j.seq++
+	j.more.Signal()
+	return j.seq, at, nil
+}
+
+// wait blocks until entry seq is on disk.
+func (j *journal) wait(seq uint64) error {
+	for {
+		j.mu.Lock()
+		durable, err, ch := j.durable, j.err, j.synced
+		j.mu.Unlock()
+		switch {
+		case durable >= seq:
+			return nil
+		case err != nil:
+			return err
+		}
+		<-ch
+	}
+}
+
+// last returns the number of the last entry appended.
+func (j *journal) last() uint64 {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.seq
+}
+
+// write is the only writer of the file: it takes what has been collected, writes and syncs
+// it, and lets the waiters go.
+func (j *journal) write() {
+	defer close(j.done)
+	for {
+		j.mu.Lock()
+		for len(j.buf) == frameHeader && !j.closing {
+			j.more.Wait()
+		}
+		if len(j.buf) == frameHeader {
+			j.mu.Unlock()
+			return
+		}
+		frame, at, seq := j.buf, j.end, j.seq
+		j.end += int64(len(frame))
+		j.buf = make([]byte, frameHeader, 4096)
+		j.mu.Unlock()
+
+		err := j.commit(frame, at)
+		j.mu.Lock()
+		if err != nil {
+			j.err = fmt.Errorf("%w: %w", errJournal, err)
+		} else {
+			j.durable = seq
+		}
+		close(j.synced)
+		j.synced = make(chan struct{})
+		failed := j.err != nil
+		j.mu.Unlock()
+		if failed {
+			return
+		}
+	}
+}
+
+func (j *journal) commit(frame []byte, at int64) error {
+	payload := frame[frameHeader:]
+	binary.BigEndian.PutUint32(frame, frameMagic)
+	binary.BigEndian.PutUint32(frame[4:], uint32(len(payload)))
+	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(payload, castagnoli))
+	if _, err := j.file.WriteAt(frame, at); err != nil {
+		return err
+	}
+	return j.file.Sync()
+}
+
+// read returns the bytes of a body that is durable.
+func (j *journal) read(s span) ([]byte, error) {
+	return readSpan(j.file, s)
+}
+
+// readSpan is read for a file that no journal has open yet.
+func readSpan(f *os.File, s span) ([]byte, error) {
+	b := make([]byte, s.len)
+	if _, err := f.ReadAt(b, s.off); err != nil {
+		return nil, fmt.Errorf("read journal: %w", err)
+	}
+	return b, nil
+}
+
+// close writes what is left and closes the file.
+func (j *journal) close() error {
+	j.mu.Lock()
+	j.closing = true
+	j.more.Signal()
+	j.mu.Unlock()
+	<-j.done
+	return j.file.Close()
+}
+
+// replay reads every frame, and cuts a torn last one off.
+func (j *journal) replay(apply func(*entry, span) error) error {
+	info, err := j.file.Stat()
+	if err != nil {
+		return err
+	}
+	for j.end < info.Size() {
+		payload, err := j.frame(j.end, info.Size())
+		if err != nil {
+			return err
+		}
+		if payload == nil && j.readOnly {
+			return nil
+		}
+		if payload == nil { // torn: nothing in it was ever acknowledged
+			if err := j.file.Truncate(j.end); err != nil {
+				return err
+			}
+			return j.file.Sync()
+		}
+		if err := j.entries(payload, j.end+frameHeader, apply); err != nil {
+			return err
+		}
+		j.end += frameHeader + int64(len(payload))
+	}
+	return nil
+}
+
+// frame returns the payload of the frame at off, or nil if it is the torn end of the file.
+func (j *journal) frame(off, size int64) ([]byte, error) {
+	var hdr [frameHeader]byte
+	n, err := j.file.ReadAt(hdr[:], off)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, err
+	}
+	if n == frameHeader && binary.BigEndian.Uint32(hdr[:]) == frameMagic {
+		length := int64(binary.BigEndian.Uint32(hdr[4:]))
+		if off+frameHeader+length <= size {
+			payload := make([]byte, length)
+			if _, err := j.file.ReadAt(payload, off+frameHeader); err != nil {
+				return nil, err
+			}
+			if crc32.Checksum(payload, castagnoli) == binary.BigEndian.Uint32(hdr[8:]) {
+				return payload, nil
+			}
+		}
+	}
+	return nil, j.tornOrCorrupt(off, size)
+}
+
+// tornOrCorrupt returns nil if no whole frame follows off, else errJournalCorrupt.
+func (j *journal) tornOrCorrupt(off, size int64) error {
+	if size-off > maxFrame+frameHeader {
+		return errJournalCorrupt
+	}
+	rest := make([]byte, size-off)
+	if _, err := j.file.ReadAt(rest, off); err != nil {
+		return err
+	}
+	magic := binary.BigEndian.AppendUint32(nil, frameMagic)
+	for at := 1; ; at++ {
+		i := bytes.Index(rest[at:], magic)
+		if i < 0 {
+			return nil
+		}
+		at += i
+		if len(rest)-at < frameHeader {
+			return nil
+		}
+		length := int64(binary.BigEndian.Uint32(rest[at+4:]))
+		if int64(at)+frameHeader+length > int64(len(rest)) {
+			continue
+		}
+		payload := rest[at+frameHeader : int64(at)+frameHeader+length]
+		if crc32.Checksum(payload, castagnoli) == binary.BigEndian.Uint32(rest[at+8:]) {
+			return errJournalCorrupt
+		}
+	}
+}
+
+func (j *journal) entries(payload []byte, off int64, apply func(*entry, span) error) error {
+	for at := 0; at < len(payload); {
+		if len(payload)-at < entryHeader {
+			return errJournalCorrupt
+		}
+		h := int(binary.BigEndian.Uint32(payload[at:]))
+		b := int(binary.BigEndian.Uint32(payload[at+4:]))
+		at += entryHeader
+		if h+b > len(payload)-at {
+			return errJournalCorrupt
+		}
+		var e entry
+		if err := json.Unmarshal(payload[at:at+h], &e); err != nil {
+			return fmt.Errorf("decode entry: %w", err)
+		}
+		if err := apply(&e, span{off + int64(at+h), b}); err != nil {
+			return err
+		}
+		j.seq++
+		at += h + b
+	}
+	return nil
+}
+
+// syncDir makes the names in dir durable.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// writeFileSync replaces path with data: after it returns, or after any crash, path holds
+// the old or the new bytes, whole.
+func writeFileSync(path string, data []byte, mode os.FileMode) error {
+	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
+	}
+	_, werr := f.Write(data)
+	err = errors.Join(werr, f.Chmod(mode), f.Sync(), f.Close())
+	if err == nil {
+		err = os.Rename(f.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), os.Remove(f.Name()))
+	}
+	return syncDir(filepath.Dir(path))
+}

@@ -1,0 +1,281 @@
+// Package monitor is the independent third party: a C2SP witness, a judge that permits each
+// release by its own copy of the rules, and a mirror that verifies every log in full.
+//
+// The invariant it keeps: it signs no permit before the record's body is durable in its
+// mirror and its own rules allow it, and no checkpoint that is not consistent with the last
+// one it signed. It believes nothing of the gateway that it can look up itself: a record
+// that disagrees with its own copy is refused. Everything unknown is refused.
+//
+// It implements C2SP tlog-witness and tlog-tiles and docs/design/monitor.md. It imports
+// nothing of door, home or rules/policy. It cannot see what bytes really left: it sees
+// what the log says, that the log cannot say otherwise later, and what it permitted.
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"golang.org/x/mod/sumdb/note"
+	"golang.org/x/sys/unix"
+)
+
+// Config is what a monitor needs. Dir is required; New reads rules.yaml and keys/ in it, and
+// owns state/.
+type Config struct {
+	Dir    string
+	Rules  *Rules           // nil: read from Dir
+	Now    func() time.Time // nil: time.Now
+	Logger *slog.Logger     // nil: discarded
+	HTTP   *http.Client     // for the mirror; nil: one with a timeout of 10 s
+}
+
+// Monitor is one running monitor. Its methods may be called from several goroutines.
+type Monitor struct {
+	dir       string
+	rules     *Rules
+	book      *book
+	keys      *keys
+	logger    *slog.Logger
+	now       func() time.Time
+	doubt     time.Duration
+	term      time.Duration
+	grace     time.Duration
+	token     string
+	bodies    string
+	lock      *os.File
+	journal   *journal
+	state     *state
+	findings  *findings
+	followers []*follower
+	byHash    map[string]*follower
+	diary     *diary
+	limits    *limiter
+	once      sync.Once
+}
+
+// errLocked means that another process has the monitor's directory open. Stop that one.
+var errLocked = errors.New("monitor directory is in use by another process")
+
+// New opens a monitor's directory and everything in state/, repairing what a crash left. It
+// fails rather than run on state that it cannot trust.
+func New(ctx context.Context, c Config) (*Monitor, error) {
+	m := &Monitor{dir: c.Dir, rules: c.Rules, logger: c.Logger, now: c.Now, byHash: map[string]*follower{}, limits: newLimiter()}
+	if m.logger == nil {
+		m.logger = slog.New(slog.DiscardHandler)
+	}
+	if m.now == nil {
+		m.now = time.Now
+	}
+	for _, step := range []func(context.Context, Config) error{m.openRules, m.openState, m.openLogs, m.openDiary} {
+		if err := step(ctx, c); err != nil {
+			return nil, errors.Join(fmt.Errorf("open monitor: %w", err), m.Close(context.WithoutCancel(ctx)))
+		}
+	}
+	return m, nil
+}
+
+// openRules reads rules, keys and tokens.
+func (m *Monitor) openRules(_ context.Context, c Config) (err error) {
+	if m.rules == nil {
+		if m.rules, err = LoadRules(c.Dir); err != nil {
+			return err
+		}
+	}
+	m.rules.setDefaults()
+	if m.book, err = newBook(m.rules, c.Dir); err != nil {
+		return err
+	}
+	if m.keys, err = loadKeys(c.Dir); err != nil {
+		return err
+	}
+	if m.token, err = readSecret(within(c.Dir, m.rules.Token)); err != nil {
+		return fmt.Errorf("token: %w", err)
+	}
+	if m.rules.BodiesToken != "" {
+		if m.bodies, err = readSecret(within(c.Dir, m.rules.BodiesToken)); err != nil {
+			return fmt.Errorf("bodies_token: %w", err)
+		}
+	}
+	m.doubt, m.term, m.grace = duration(m.rules.ClockDoubt), duration(m.rules.PermitTerm), duration(m.rules.Grace)
+	return nil
+}
+
+// openState locks the directory and replays the journal.
+func (m *Monitor) openState(context.Context, Config) (err error) {
+	dir := filepath.Join(m.dir, "state")
+	for _, d := range []string{dir, filepath.Join(dir, "witness"), filepath.Join(dir, "mirror")} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			return err
+		}
+	}
+	if m.lock, err = os.OpenFile(filepath.Join(dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600); err != nil {
+		return err
+	}
+	if err := unix.Flock(int(m.lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		return errLocked
+	}
+	if m.findings, err = openFindings(dir); err != nil {
+		return err
+	}
+	m.state = newState(m.rules.Logs)
+	m.diary = newDiary(dir)
+	file, err := os.Open(filepath.Join(dir, "journal"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if file != nil {
+		defer file.Close()
+	}
+	m.journal, err = openJournal(dir, func(e *entry, at span) error {
+		if err := m.state.apply(e, at, func() ([]byte, error) { return readSpan(file, at) }); err != nil {
+			return err
+		}
+		return m.diary.replayed(e, m.state.epoch, at)
+	})
+	return err
+}
+
+// openLogs opens witness state and mirror of each log, and sees that they belong together.
+func (m *Monitor) openLogs(_ context.Context, c Config) error {
+	hc := c.HTTP
+	if hc == nil {
+		hc = &http.Client{Timeout: 10 * time.Second}
+	}
+	for i, l := range m.rules.Logs {
+		f, err := m.openLog(i, l, hc)
+		if err != nil {
+			return fmt.Errorf("log %s: %w", l.Origin, err)
+		}
+		m.followers = append(m.followers, f)
+		m.byHash[originHash(l.Origin)] = f
+	}
+	return nil
+}
+
+func (m *Monitor) openLog(i int, l WatchedLog, hc *http.Client) (*follower, error) {
+	v, err := note.NewVerifier(l.Key)
+	if err != nil {
+		return nil, err
+	}
+	f := &follower{log: i, origin: l.Origin, url: l.URL, http: hc,
+		trust: trustOf(v, m.keys.witnessVerifier), plain: &trefoil.Trust{Log: v, Quorum: -1}}
+	if l.Token != "" {
+		if f.token, err = readSecret(within(m.dir, l.Token)); err != nil {
+			return nil, err
+		}
+	}
+	if f.witness, err = openWitness(filepath.Join(m.dir, "state", "witness"), v, m.keys.witnessVerifier, m.keys.witness); err != nil {
+		return nil, err
+	}
+	if f.tree, err = openTree(filepath.Join(m.dir, "state", "mirror", originHash(l.Origin)), f.plain); err != nil {
+		return nil, err
+	}
+	if f.witness.size() == 0 && m.state.totals[i].Permits > 0 {
+		return nil, fmt.Errorf("%w: permits were given, and the checkpoints they were given under are gone", errWitnessState)
+	}
+	if f.tree.raw != nil {
+		if learned, err := f.witness.learn(f.tree.raw); err != nil {
+			return nil, err
+		} else if learned {
+			m.finding(Finding{Rule: "state-set-back", Origin: l.Origin, Text: "the mirror holds a checkpoint that this monitor signed and that is larger than the one it kept", Evidence: string(f.tree.raw)})
+		}
+	}
+	f.initial = f.tree.size()
+	return f, nil
+}
+
+// step appends e to the journal and applies it. The state's lock is held.
+func (m *Monitor) step(e *entry, body []byte) (uint64, error) {
+	seq, at, err := m.journal.append(e, body)
+	if err != nil {
+		return 0, err
+	}
+	if err := m.state.apply(e, at, func() ([]byte, error) { return body, nil }); err != nil {
+		return 0, err
+	}
+	m.diary.add(seq, e, m.state.epoch, at)
+	return seq, nil
+}
+
+// Run follows the logs, keeps the own log and watches for stops until ctx ends.
+func (m *Monitor) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	every := duration(m.rules.Follow)
+	loop := func(period time.Duration, what string, f func(context.Context) error) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			tick := time.NewTicker(period)
+			defer tick.Stop()
+			for {
+				if err := f(ctx); err != nil && ctx.Err() == nil {
+					m.logger.Warn(what, "error", err)
+				}
+				select {
+				case <-ctx.Done():
+					return
+				case <-tick.C:
+				}
+			}
+		}()
+	}
+	for _, f := range m.followers {
+		if f.url != "" {
+			loop(every, "follow log", func(ctx context.Context) error { return f.sync(ctx, m) })
+		}
+	}
+	loop(time.Second, "watch for orders", func(context.Context) error { return m.Watch() })
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		m.diary.run(ctx, m)
+	}()
+	wg.Wait()
+	return nil
+}
+
+// Watch looks once at what Run looks at every second: stop orders, and records without their
+// permit.
+func (m *Monitor) Watch() error {
+	m.unasked()
+	return m.obey()
+}
+
+// Sync follows every log once, as Run does again and again.
+func (m *Monitor) Sync(ctx context.Context) error {
+	var errs []error
+	for _, f := range m.followers {
+		if f.url != "" {
+			errs = append(errs, f.sync(ctx, m))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Close ends the monitor after Run has returned: what was decided is on disk.
+func (m *Monitor) Close(ctx context.Context) error {
+	var errs []error
+	m.once.Do(func() {
+		if m.diary != nil {
+			errs = append(errs, m.diary.close(ctx, m))
+		}
+		if m.journal != nil {
+			errs = append(errs, m.journal.close())
+		}
+		if m.findings != nil {
+			errs = append(errs, m.findings.close())
+		}
+		if m.lock != nil {
+			errs = append(errs, m.lock.Close())
+		}
+	})
+	return errors.Join(errs...)
+}

@@ -1,0 +1,265 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/rules/law"
+	"golang.org/x/mod/sumdb/note"
+)
+
+// errUnproved means that a request names no record of a watched log: its body, salt, proof
+// and checkpoint do not belong together. Ask with what the log gave; nothing was kept.
+var errUnproved = errors.New("request proves no record of a watched log")
+
+// predecessorWait is how long a chunk waits for the one before it: chunks are asked for at
+// the same time, and the network may turn them round.
+const predecessorWait = time.Second
+
+// proved is a record that is in a watched log under a checkpoint this monitor cosigned.
+type proved struct {
+	log   int
+	index uint64
+	leaf  [32]byte
+	body  *trefoil.Body
+	raw   []byte
+	salt  []byte
+	cp    *trefoil.Checkpoint
+}
+
+func (p *proved) key() recordKey { return recordKey{p.log, p.index} }
+
+// prove checks that the request's record is what the log holds. Errors wrap errUnproved.
+func (m *Monitor) prove(r *trefoil.PermitRequest) (*proved, error) {
+	body, err := trefoil.DecodeBody(r.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnproved, err)
+	}
+	if len(r.Salt) != trefoil.SaltSize {
+		return nil, fmt.Errorf("%w: salt size", errUnproved)
+	}
+	p, err := trefoil.ParseProof(r.Proof)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnproved, err)
+	}
+	log, watched := m.state.logs[body.Origin]
+	if !watched {
+		return nil, fmt.Errorf("%w: origin is not watched", errUnproved)
+	}
+	leaf := trefoil.Record{Body: r.Body, Salt: r.Salt}.Leaf()
+	cp, err := m.followers[log].trust.VerifyProof(p, leaf)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnproved, err)
+	}
+	if cp.Size > m.followers[log].witness.size() {
+		m.setBack(log, p.Checkpoint)
+	}
+	return &proved{log: log, index: p.Index, leaf: trefoil.LeafHash(leaf), body: body, raw: r.Body, salt: r.Salt, cp: cp}, nil
+}
+
+// setBack takes note that the monitor signed more than its disk remembers.
+func (m *Monitor) setBack(log int, cp []byte) {
+	w := m.followers[log].witness
+	learned, err := w.learn(cp)
+	if err != nil {
+		m.logger.Error("keep own checkpoint", "error", err)
+	}
+	if learned {
+		m.finding(Finding{Rule: "state-set-back", Origin: w.log.Name(),
+			Text: "a checkpoint that this monitor signed is larger than the one it kept: its disk was restored from an older copy", Evidence: string(cp)})
+	}
+}
+
+// Permit judges one request. It returns the signed permit, or a refusal, or an error that
+// wraps errUnproved (the request) or errJournal (the monitor's disk).
+func (m *Monitor) Permit(ctx context.Context, r *trefoil.PermitRequest) (string, *refusal, error) {
+	p, err := m.prove(r)
+	if err != nil {
+		return "", nil, err
+	}
+	now := m.now()
+	deadline := time.NewTimer(predecessorWait)
+	defer deadline.Stop()
+	zone, no := m.judge(p, r.Evidence, now)
+	for late := false; ; {
+		seq, permit, refused, wait := m.decide(p, zone, no, now, late)
+		if wait == nil {
+			return m.answer(seq, permit, refused)
+		}
+		select {
+		case <-wait:
+		case <-deadline.C:
+			late = true
+		case <-ctx.Done():
+			return "", nil, fmt.Errorf("wait for the chunk before: %w", ctx.Err())
+		}
+	}
+}
+
+// answer waits until the decision is on disk, then signs.
+func (m *Monitor) answer(seq uint64, permit *trefoil.Permit, no *refusal) (string, *refusal, error) {
+	if err := m.journal.wait(seq); err != nil {
+		return "", nil, err
+	}
+	if no != nil {
+		return "", no, nil
+	}
+	text, err := trefoil.SignPermit(*permit, m.keys.permit)
+	if err != nil {
+		return "", nil, fmt.Errorf("permit: %w", err)
+	}
+	return text, nil, nil
+}
+
+// judge applies the rules that need no session: kind, clock, access, ceilings.
+func (m *Monitor) judge(p *proved, evidence []string, now time.Time) (law.Zone, *refusal) {
+	b := p.body
+	access, no := judged(b)
+	if no != nil {
+		return law.ZoneUnknown, no
+	}
+	if d := now.Sub(b.At); d > m.doubt || d < -m.doubt {
+		return law.ZoneUnknown, refuse(ruleClock, "", "the record's time is too far from the monitor's clock")
+	}
+	c := &accessCase{access: access, recorded: b.At, evidence: evidence, revoked: m.revoked, now: now}
+	m.state.mu.Lock()
+	c.definition = m.state.acknowledged(access.Dataset, access.Hashes.Dataset)
+	if x := m.state.sessions[access.Session]; x != nil {
+		c.began = x.startAt
+	}
+	m.state.mu.Unlock()
+	zone, no := m.book.judge(c)
+	if no != nil {
+		return zone, no
+	}
+	return zone, m.book.ceilings(b)
+}
+
+// judged returns the access of a body that a permit can be asked for.
+func judged(b *trefoil.Body) (*trefoil.Access, *refusal) {
+	switch {
+	case !trefoil.NeedsPermit(b):
+		return nil, refuse(ruleKind, "", "records of this kind need no permit")
+	case trefoil.Unpermitted(b):
+		return nil, refuse(ruleUnpermitted, "", "the record says that it went out without a permit: it gets none afterwards")
+	case b.Release != nil:
+		return &b.Release.Access, nil
+	}
+	return &b.Session.Access, nil
+}
+
+// ceilings bounds one record.
+func (b *book) ceilings(body *trefoil.Body) *refusal {
+	c := b.rules.Ceilings
+	no := refuse(ruleCeiling, "GDPR art. 5(1)(c)", "more than the monitor's rules let out at once")
+	switch {
+	case body.Release != nil:
+		r := body.Release
+		if r.Bytes < 0 || r.Rows < 0 || r.Chunk < 0 || r.Bytes > c.ChunkBytes || r.Rows > c.ChunkRows || r.Cumulative > c.SessionBytes {
+			return no
+		}
+	case body.Session.Allowance < 0 || body.Session.Allowance > c.Allowance:
+		return no
+	}
+	return nil
+}
+
+func (m *Monitor) revoked(id string) bool {
+	m.state.mu.Lock()
+	defer m.state.mu.Unlock()
+	return m.state.revoked[id]
+}
+
+// decide puts the record in its session's chain and appends the decision to the journal, in
+// one step. A non-nil channel means: the chunk before is not decided yet; ask again when it
+// closes, or with late when it takes too long.
+func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, late bool) (uint64, *trefoil.Permit, *refusal, <-chan struct{}) {
+	s := m.state
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e := recordEntry(p.body, p.index, p.leaf, p.salt, now)
+	known := s.records[p.key()]
+	switch {
+	case s.stopped:
+		no = refuse(ruleStopped, "", "the monitor has stopped releases")
+	case known != nil && known.leaf != p.leaf:
+		no = refuse(ruleReplay, "", "the log holds another record at this place than it held before")
+	case known != nil && known.permitted: // asked again: the same permit
+		return m.journal.last(), m.permitOf(p, known.expires, known.epoch), nil, nil
+	case no == nil:
+		var wait <-chan struct{}
+		if no, wait = m.chain(p, e, zone, late); wait != nil {
+			return 0, nil, nil, wait
+		}
+	}
+	if no != nil {
+		e.Rule, e.Law = no.Rule, no.Law
+	} else {
+		e.Permitted, e.Expires, e.Epoch = true, now.Add(m.term).Unix(), s.epoch
+	}
+	raw := p.raw
+	if known != nil {
+		raw = nil // the journal has the body
+	}
+	seq, err := m.step(e, raw)
+	if err != nil {
+		m.logger.Error("append decision", "error", err)
+		return 0, nil, refuse(ruleDisk, "", "the monitor cannot write its journal"), nil
+	}
+	return seq, m.permitOf(p, e.Expires, e.Epoch), no, nil
+}
+
+func (m *Monitor) permitOf(p *proved, expires int64, epoch uint64) *trefoil.Permit {
+	return &trefoil.Permit{Origin: p.body.Origin, Index: p.index, Leaf: p.leaf, Expires: time.Unix(expires, 0).UTC(), StopEpoch: epoch}
+}
+
+// chain checks the record against its session. The state's lock is held.
+func (m *Monitor) chain(p *proved, e *entry, zone law.Zone, late bool) (*refusal, <-chan struct{}) {
+	x := m.state.sessions[e.Session]
+	lenient := zone == law.ZoneRegion
+	switch {
+	case len(e.Session) != 32:
+		return refuse(ruleSession, "", "the session's name is not 32 hex digits"), nil
+	case e.Kind == trefoil.KindSession && x != nil:
+		return refuse(ruleReplay, "", "a session of this name began before"), nil
+	case e.Kind == trefoil.KindSession:
+		return nil, nil
+	case x == nil && !lenient:
+		return refuse(ruleSession, "", "no start of this session was permitted"), nil
+	case x == nil:
+		return m.gap(p, "a session in the region that began without the monitor"), nil
+	case x.log != p.log:
+		return refuse(ruleReplay, "", "the session belongs to another log"), nil
+	case x.closed != 0:
+		return refuse(ruleSession, "", "the session has ended"), nil
+	case x.access != [32]byte(e.Access):
+		return refuse(ruleAccess, "", "the access is not that of the session's start"), nil
+	case e.Chunk < x.next:
+		return refuse(ruleReplay, "", "another record was permitted for this chunk"), nil
+	case e.Chunk > x.next && !late:
+		return nil, x.changed
+	case e.Chunk > x.next && !lenient:
+		return refuse(ruleGap, "", "the chunk before was not permitted"), nil
+	case e.Cumulative != x.total+e.Bytes && !lenient:
+		return refuse(ruleGap, "", "the bytes do not add up to those of the chunks before"), nil
+	case e.Cumulative < x.total+e.Bytes:
+		return refuse(ruleGap, "", "the bytes are fewer than those of the chunks before"), nil
+	case e.Chunk > x.next || e.Cumulative != x.total+e.Bytes:
+		return m.gap(p, "chunks of a session in the region are missing before this one"), nil
+	}
+	return nil, nil
+}
+
+// gap notes what is tolerated in the region and nowhere else.
+func (m *Monitor) gap(p *proved, text string) *refusal {
+	m.finding(Finding{Rule: "gap", Origin: p.body.Origin, Index: &p.index, Text: text})
+	return nil
+}
+
+// trustOf is what a proof to this monitor must carry: the log's signature and its own.
+func trustOf(log, own note.Verifier) *trefoil.Trust {
+	return &trefoil.Trust{Log: log, Witnesses: []note.Verifier{own}}
+}

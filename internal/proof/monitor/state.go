@@ -1,0 +1,224 @@
+package monitor
+
+import (
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+)
+
+// keepClosed is how long a closed session is remembered in memory. A record older than the
+// clock doubt gets no permit, so a session cannot come back after it.
+const keepClosed = time.Hour
+
+// recordKey names a record of a watched log.
+type recordKey struct {
+	log   int // index into the watched logs
+	index uint64
+}
+
+// record is what is kept in memory of a record whose body is in the journal.
+type record struct {
+	body      span
+	leaf      [32]byte
+	salt      [32]byte
+	permitted bool
+	expires   int64
+	epoch     uint64
+}
+
+// session is one release-path session as the permitted and mirrored records tell it.
+type session struct {
+	log       int
+	start     uint64 // index of its first record
+	permitted bool   // the start was permitted
+	access    [32]byte
+	allowance int64
+	next      int64 // chunk expected next
+	total     int64 // bytes of its release records that may have left: permitted, or marked unpermitted
+	released  int64 // of those, permitted
+	startAt   time.Time
+	closed    int64 // Unix seconds at which its end was seen; 0: open
+	changed   chan struct{}
+}
+
+// definition is an acknowledged definition.
+type definition struct {
+	d     *trefoil.Definition
+	hash  string
+	index uint64
+	at    int64
+}
+
+// totals are counters that survive the sessions they counted.
+type totals struct {
+	Records   uint64 `json:"records"`
+	Permits   uint64 `json:"permits"`
+	Refusals  uint64 `json:"refusals"`
+	Bytes     int64  `json:"release_bytes"`           // of all release records in the mirror
+	Permitted int64  `json:"permitted_release_bytes"` // of those permitted
+	Without   uint64 `json:"unpermitted"`             // records that say they went without a permit
+}
+
+// state is everything the journal says, in memory. Its lock is held while an entry is both
+// applied and appended, so the journal replays to the same state.
+type state struct {
+	mu       sync.Mutex
+	logs     map[string]int // origin → index
+	records  map[recordKey]*record
+	sessions map[string]*session
+	acks     map[string][]definition // dataset → acknowledged, oldest first
+	revoked  map[string]bool         // grant ids
+	unasked  map[recordKey]int64     // records that need a permit, with when they were first seen
+	stopped  bool
+	epoch    uint64
+	reason   string
+	totals   []totals // by log
+	closed   []string // sessions in the order they closed
+}
+
+func newState(logs []WatchedLog) *state {
+	s := &state{logs: map[string]int{}, records: map[recordKey]*record{}, sessions: map[string]*session{},
+		acks: map[string][]definition{}, revoked: map[string]bool{}, unasked: map[recordKey]int64{}, totals: make([]totals, len(logs))}
+	for i, l := range logs {
+		s.logs[l.Origin] = i
+	}
+	return s
+}
+
+// apply changes the state by one entry. body gives the entry's body where it is needed.
+func (s *state) apply(e *entry, at span, body func() ([]byte, error)) error {
+	switch e.Type {
+	case entryRecord:
+		s.applyRecord(e, at)
+	case entryAck:
+		raw, err := body()
+		if err != nil {
+			return err
+		}
+		var d trefoil.Definition
+		if err := json.Unmarshal(raw, &d); err != nil {
+			return fmt.Errorf("decode acknowledged definition: %w", err)
+		}
+		s.acks[e.Name] = append(s.acks[e.Name], definition{d: &d, hash: e.Hash, index: e.Index, at: e.At})
+	case entryDropped:
+		delete(s.acks, e.Name)
+	case entryStop:
+		s.stopped, s.reason = true, e.Note
+		s.epoch++
+	case entryResume:
+		s.stopped, s.reason = false, ""
+	case entryRevoked:
+		s.revoked[e.Name] = true
+	}
+	return nil
+}
+
+func (s *state) applyRecord(e *entry, at span) {
+	log, watched := s.logs[e.Origin]
+	if !watched { // no longer in the rules: its records stay on disk, and count for nothing
+		return
+	}
+	key, t := recordKey{log, e.Index}, &s.totals[log]
+	r := s.records[key]
+	first := r == nil
+	if first {
+		r = &record{body: at, leaf: [32]byte(e.Leaf)}
+		copy(r.salt[:], e.Salt)
+		s.records[key] = r
+		t.Records++
+		if e.Kind == trefoil.KindRelease {
+			t.Bytes += e.Bytes
+		}
+		if e.Unpermitted {
+			t.Without++
+		}
+	}
+	if e.Permitted || e.Rule != "" {
+		delete(s.unasked, key)
+	} else if first && e.needsPermit() && !e.Unpermitted {
+		s.unasked[key] = e.At
+	}
+	granted := e.Permitted && !r.permitted
+	switch {
+	case granted:
+		r.permitted, r.expires, r.epoch = true, e.Expires, e.Epoch
+		t.Permits++
+		if e.Kind == trefoil.KindRelease {
+			t.Permitted += e.Bytes
+		}
+	case e.Rule != "":
+		t.Refusals++
+	}
+	s.applySession(e, log, first, granted)
+}
+
+// applySession moves the session's chain by what may have left: a record that was permitted,
+// or that says of itself that it went out unpermitted. A refused record moves nothing.
+func (s *state) applySession(e *entry, log int, first, granted bool) {
+	x := s.sessions[e.Session]
+	left := granted || first && e.Unpermitted
+	switch {
+	case e.Session == "" || e.Path == "service":
+		return
+	case e.Kind == trefoil.KindSession && e.Event == "end":
+		if x == nil || x.closed != 0 || !first {
+			return
+		}
+		x.closed = e.At / 1e6
+		s.closed = append(s.closed, e.Session)
+	case !left:
+		return
+	case x == nil: // a start, or the first that is seen of a session in the region that began without the monitor
+		x = &session{log: log, start: e.Index, access: [32]byte(e.Access), startAt: time.UnixMicro(e.Recorded).UTC(),
+			allowance: e.Allowance, changed: make(chan struct{})}
+		s.sessions[e.Session] = x
+	}
+	if e.Kind == trefoil.KindRelease {
+		x.next = max(x.next, e.Chunk+1)
+		x.total = max(x.total+e.Bytes, e.Cumulative)
+		if granted {
+			x.released += e.Bytes
+		}
+	} else if e.Event == "start" && x.start == e.Index {
+		x.permitted = x.permitted || granted
+	}
+	close(x.changed)
+	x.changed = make(chan struct{})
+	s.forgetClosed(e.At / 1e6)
+}
+
+// forgetClosed drops sessions that closed long ago, so memory follows what is open.
+func (s *state) forgetClosed(now int64) {
+	for len(s.closed) > 0 {
+		x := s.sessions[s.closed[0]]
+		if x != nil && now-x.closed < int64(keepClosed/time.Second) {
+			return
+		}
+		delete(s.sessions, s.closed[0])
+		s.closed = s.closed[1:]
+	}
+}
+
+// acknowledged returns the definition that dataset was acknowledged with under hash.
+func (s *state) acknowledged(dataset, hash string) *trefoil.Definition {
+	for _, d := range s.acks[dataset] {
+		if d.hash == hash {
+			return d.d
+		}
+	}
+	return nil
+}
+
+// accessHash is a digest of an access: it is the same in every record of one session.
+func accessHash(a *trefoil.Access) []byte {
+	enc, err := json.Marshal(a)
+	if err != nil {
+		return make([]byte, sha256.Size)
+	}
+	sum := sha256.Sum256(enc)
+	return sum[:]
+}
