@@ -138,6 +138,9 @@ func (l *Log) integrate(batch []*item) error {
 			failed = fmt.Errorf("%w; %w", failed, err)
 		}
 		added, again = append(added, found...), rest
+		if len(rest) == 0 {
+			failed = nil // everything is in the tree after all
+		}
 	}
 	if err := l.place(added); err != nil {
 		failed = errors.Join(failed, err)
