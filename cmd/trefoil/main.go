@@ -13,6 +13,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 )
 
 // Exit codes.
@@ -67,7 +69,13 @@ func newRoot() *cobra.Command {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
 	root.AddCommand(
+		newKeyCommand(),
+		newMonitorCommand(),
+		newDecideCommand("approve", "Sign a request: yes", grant.KindApproval),
+		newDecideCommand("deny", "Sign a request: no", grant.KindDenial),
 		newPasswdCommand(),
+		newRequestCommand(),
+		newDecideCommand("revoke", "Take an approval back; sessions that rest on it end", grant.KindRevocation),
 		newVersionCommand(),
 	)
 	return root

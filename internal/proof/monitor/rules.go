@@ -168,3 +168,11 @@ func duration(s string) time.Duration {
 	}
 	return d
 }
+
+// ReadBodiesToken returns the token that opens bodies and sessions, "" if the rules name none.
+func (r *Rules) ReadBodiesToken(dir string) (string, error) {
+	if r.BodiesToken == "" {
+		return "", nil
+	}
+	return readSecret(within(dir, r.BodiesToken))
+}

@@ -53,8 +53,8 @@ type definition struct {
 	at    int64
 }
 
-// totals are counters that survive the sessions they counted.
-type totals struct {
+// Totals are counters that survive the sessions they counted.
+type Totals struct {
 	Records   uint64 `json:"records"`
 	Permits   uint64 `json:"permits"`
 	Refusals  uint64 `json:"refusals"`
@@ -76,13 +76,13 @@ type state struct {
 	stopped  bool
 	epoch    uint64
 	reason   string
-	totals   []totals // by log
+	totals   []Totals // by log
 	closed   []string // sessions in the order they closed
 }
 
 func newState(logs []WatchedLog) *state {
 	s := &state{logs: map[string]int{}, records: map[recordKey]*record{}, sessions: map[string]*session{},
-		acks: map[string][]definition{}, revoked: map[string]bool{}, unasked: map[recordKey]int64{}, totals: make([]totals, len(logs))}
+		acks: map[string][]definition{}, revoked: map[string]bool{}, unasked: map[recordKey]int64{}, totals: make([]Totals, len(logs))}
 	for i, l := range logs {
 		s.logs[l.Origin] = i
 	}

@@ -31,7 +31,7 @@ type LogStatus struct {
 	Gone     uint64 `json:"bodies_gone"`
 	Asked    string `json:"last_round,omitempty"`
 	Trouble  string `json:"trouble,omitempty"`
-	totals
+	Totals
 }
 
 // SessionStatus is one session as the mirror holds it.
@@ -58,7 +58,7 @@ func (m *Monitor) Status(all bool) Status {
 		s.Datasets[name] = len(d)
 	}
 	for i := range s.Logs {
-		s.Logs[i].totals = m.state.totals[i]
+		s.Logs[i].Totals = m.state.totals[i]
 	}
 	if !all {
 		for i := range s.Logs {
