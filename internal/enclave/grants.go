@@ -15,6 +15,7 @@ import (
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/home/control"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+	"github.com/trefoil-eu/trefoil/internal/rules/policy"
 )
 
 // Ask is what somebody asks for on the command line.
@@ -87,6 +88,9 @@ func (r *Rules) Decide(ctx context.Context, s *control.Store, id string, kind gr
 		if err := grant.Check(signed, r.Approvers, g.Request.Principal, g.Request.Dataset, g.Request.Definition, now); err != nil {
 			return nil, err
 		}
+		if err := r.mayApprove(approver, g.Request); err != nil {
+			return nil, err
+		}
 	}
 	event := map[grant.Kind]string{grant.KindApproval: "approved", grant.KindDenial: "denied", grant.KindRevocation: "revoked"}[kind]
 	d := control.Decision{Kind: kind, Approver: approver.Name, Envelope: signed, At: e.At}
@@ -94,6 +98,20 @@ func (r *Rules) Decide(ctx context.Context, s *control.Store, id string, kind gr
 		return nil, err
 	}
 	return &g.Request, nil
+}
+
+// mayApprove asks the policy whether this approver may sign for this dataset.
+func (r *Rules) mayApprove(a *grant.Approver, q grant.Request) error {
+	def := r.Definitions[q.Dataset]
+	if def == nil || trefoil.DefinitionHash(def) != q.Definition {
+		return fmt.Errorf("dataset %s is not defined as it was when the request was made: ask anew", q.Dataset)
+	}
+	d := r.Policy.Approve(policy.ApproveRequest{Approver: a.Name, Purposes: a.Purposes,
+		Dataset: policyDataset(def, r.Classes[q.Dataset]), Self: a.Name == q.Principal})
+	if !d.Allow {
+		return fmt.Errorf("%s (rule %s; %s)", d.Reason, d.Rule, strings.Join(d.Law, "; "))
+	}
+	return nil
 }
 
 func (r *Rules) approverOf(signer note.Signer) (*grant.Approver, error) {

@@ -1,0 +1,190 @@
+package enclave
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/home/control"
+	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+)
+
+// scribe writes records to the site's log: the gateway's Recorder, and what drains the
+// control store's outbox.
+type scribe struct {
+	log    *accesslog.Log
+	origin string
+	now    func() time.Time
+}
+
+// Record implements gateway.Recorder: it returns once the record is durable at the site.
+func (s *scribe) Record(ctx context.Context, b *trefoil.Body) error {
+	_, err := s.append(ctx, b)
+	return err
+}
+
+func (s *scribe) append(ctx context.Context, b *trefoil.Body) (*ticketed, error) {
+	b.Origin = s.origin
+	if b.At.IsZero() {
+		b.At = s.now()
+	}
+	b.At = b.At.UTC().Truncate(time.Microsecond)
+	r, err := trefoil.NewRecord(b)
+	if err != nil {
+		return nil, fmt.Errorf("make record: %w", err)
+	}
+	t, err := s.log.Append(ctx, r, nil)
+	if err != nil {
+		return nil, fmt.Errorf("append record: %w", err)
+	}
+	return &ticketed{record: r, ticket: t}, nil
+}
+
+// ticketed is a record on its way into a cosigned checkpoint.
+type ticketed struct {
+	record trefoil.Record
+	ticket *accesslog.Ticket
+}
+
+// request waits for the proof and makes of both what the monitor is asked with.
+func (t *ticketed) request(ctx context.Context) (trefoil.PermitRequest, error) {
+	p, err := t.ticket.Witnessed(ctx)
+	if err != nil {
+		return trefoil.PermitRequest{}, fmt.Errorf("wait for cosignature: %w", err)
+	}
+	return trefoil.PermitRequest{Body: t.record.Body, Salt: t.record.Salt, Proof: p.String()}, nil
+}
+
+// duties are the gateway process's own work beside its sessions. Each runs until its
+// context ends; what fails is tried again at its next turn and said in the log.
+type duties struct {
+	rules  *Rules
+	scribe *scribe
+	store  *control.Store
+	log    *accesslog.Log
+	auth   *Authoriser
+	asker  *acknowledger
+	logger *slog.Logger
+}
+
+// run does all duties until ctx ends.
+func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
+	var all sync.WaitGroup
+	every := func(name string, interval time.Duration, f func(context.Context) error) {
+		all.Go(func() { d.repeat(ctx, name, interval, f) })
+	}
+	every("control store", 5*time.Second, d.prepare())
+	every("outbox", 500*time.Millisecond, d.drain)
+	every("acknowledgements", time.Second, d.acknowledge)
+	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
+	every("retention", time.Hour, d.expire)
+	all.Wait()
+}
+
+// repeat calls f now and after each interval. The same failure is said once.
+func (d *duties) repeat(ctx context.Context, name string, interval time.Duration, f func(context.Context) error) {
+	tick := time.NewTicker(interval)
+	defer tick.Stop()
+	last := ""
+	for {
+		err := f(ctx)
+		switch {
+		case err != nil && ctx.Err() == nil && err.Error() != last:
+			d.logger.Warn("duty failed; it will be tried again", "duty", name, "error", err)
+			last = err.Error()
+		case err == nil:
+			last = ""
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
+
+// prepare makes the control store's tables, once.
+func (d *duties) prepare() func(context.Context) error {
+	done := false
+	return func(ctx context.Context) error {
+		if done {
+			return nil
+		}
+		err := d.store.Prepare(ctx)
+		done = err == nil
+		return err
+	}
+}
+
+// drain appends what other processes left in the outbox.
+func (d *duties) drain(ctx context.Context) error {
+	_, err := d.store.Drain(ctx, d.scribe.Record)
+	return err
+}
+
+// acknowledge asks the monitor for every definition it has not acknowledged yet.
+func (d *duties) acknowledge(ctx context.Context) error {
+	var errs []error
+	for _, def := range d.rules.Definitions {
+		hash := trefoil.DefinitionHash(def)
+		if d.auth.isAcknowledged(hash) {
+			continue
+		}
+		if err := d.asker.ask(ctx, def, hash); err != nil {
+			errs = append(errs, fmt.Errorf("dataset %s: %w", def.Name, err))
+			continue
+		}
+		d.auth.Acknowledge(hash)
+	}
+	return errors.Join(errs...)
+}
+
+// revoke ends the sessions whose grant was revoked.
+func (d *duties) revoke(ctx context.Context, g *gateway.Gateway) error {
+	held := map[string]bool{}
+	for _, s := range g.Sessions() {
+		if s.Grant != "" {
+			held[s.Grant] = true
+		}
+	}
+	var errs []error
+	for id := range held {
+		found, err := d.store.Get(ctx, id)
+		if err != nil && !errors.Is(err, control.ErrNotFound) {
+			errs = append(errs, err)
+			continue
+		}
+		if found != nil && !revoked(found, d.rules.Approvers) {
+			continue
+		}
+		n := g.CloseSessions(func(s gateway.SessionInfo) bool { return s.Grant == id }, "the grant was revoked")
+		d.logger.Info("grant revoked", "grant", id, "sessions", n)
+	}
+	return errors.Join(errs...)
+}
+
+// revoked reports whether an approver signed a revocation or denial of exactly this request.
+func revoked(g *control.Grant, approvers []grant.Approver) bool {
+	for _, d := range g.Decisions {
+		s, err := grant.Open(d.Envelope, approvers)
+		if err == nil && s.CheckAnswers(g.Request) == nil && s.Envelope.Kind != grant.KindApproval {
+			return true
+		}
+	}
+	return false
+}
+
+// expire deletes bodies whose retention has ended.
+func (d *duties) expire(ctx context.Context) error {
+	n, err := d.log.Expire(ctx, d.scribe.now())
+	if n > 0 {
+		d.logger.Info("bodies deleted at the end of their retention", "count", n)
+	}
+	return err
+}

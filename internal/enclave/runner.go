@@ -1,0 +1,144 @@
+package enclave
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"sync"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/release"
+	"github.com/trefoil-eu/trefoil/internal/door/statement"
+	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+)
+
+// runner hands sessions of the release path from the gateway to release.
+type runner struct {
+	rules     *Rules
+	auth      *Authoriser
+	log       *accesslog.Log
+	permitter release.Permitter
+	trust     *trefoil.Trust
+	limits    release.Limits
+	keyer     keyer
+	epoch     *release.Epoch
+	logger    *slog.Logger
+
+	mu     sync.Mutex
+	shared map[string]*sharedByDataset
+}
+
+// sharedByDataset is what the sessions of one dataset have in common.
+type sharedByDataset struct {
+	classifier *statement.Classifier
+	state      *statement.Shared
+}
+
+// Run implements gateway.ReleaseRunner.
+func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
+	common := r.common(s.Access.Dataset)
+	session, err := release.New(release.Config{
+		Client: s.Client, Server: s.Server, Origin: r.rules.Config.Log.Origin, Access: s.Access,
+		Evidence: r.auth.TakeEvidence(s.Access.Session), Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
+		FixedSoFar: s.Fixed, Recorder: recorder{r.log}, Permitter: r.permitter, Trust: r.trust,
+		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,
+		Limits: r.limits, SpillDir: r.rules.Config.Gateway.SpillDir, Logger: r.logger,
+	})
+	if err != nil {
+		return err
+	}
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-ctx.Done():
+			session.Stop(stopReason(context.Cause(ctx)))
+			return
+		case <-s.Draining:
+			session.Drain()
+		case <-over:
+			return
+		}
+		select {
+		case <-ctx.Done():
+			session.Stop(stopReason(context.Cause(ctx)))
+		case <-over:
+		}
+	}()
+	return session.Run(context.WithoutCancel(ctx))
+}
+
+// stopReason words the gateway's reason to end a session.
+func stopReason(cause error) release.StopReason {
+	var end *gateway.End
+	if !errors.As(cause, &end) {
+		return release.Drained
+	}
+	return release.StopReason{Outcome: end.Outcome, SQLState: end.SQLState, Message: end.Message}
+}
+
+func (r *runner) common(dataset string) *sharedByDataset {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.shared[dataset]; c != nil {
+		return c
+	}
+	var tables []string
+	if def := r.rules.Definitions[dataset]; def != nil {
+		for _, c := range def.Columns {
+			if n := len(tables); n == 0 || tables[n-1] != c.Table { // sorted by table
+				tables = append(tables, c.Table)
+			}
+		}
+	}
+	c := &sharedByDataset{statement.NewClassifier(tables), new(statement.Shared)}
+	r.shared[dataset] = c
+	return c
+}
+
+// recorder is the access log as release needs it.
+type recorder struct{ log *accesslog.Log }
+
+// Append implements release.Recorder.
+func (r recorder) Append(ctx context.Context, rec trefoil.Record, opening []byte) (release.Ticket, error) {
+	t, err := r.log.Append(ctx, rec, opening)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+// StorePermit implements release.Recorder.
+func (r recorder) StorePermit(index uint64, permit string) error {
+	return r.log.StorePermit(index, permit)
+}
+
+// keyer keys the fingerprints of statements, and accounts for those of services.
+type keyer struct {
+	secret     []byte
+	classifier *statement.Classifier
+}
+
+// key returns 16 hex digits: equal statements are equal, and nobody without the secret can
+// search for one.
+func (k keyer) key(fingerprint string) string {
+	if fingerprint == "" {
+		return ""
+	}
+	mac := hmac.New(sha256.New, k.secret)
+	mac.Write([]byte(fingerprint))
+	return hex.EncodeToString(mac.Sum(nil)[:8])
+}
+
+// Account implements gateway.Accountant.
+func (k keyer) Account(text []byte) (fingerprint, kind string, ok bool) {
+	info := k.classifier.Analyze(string(text))
+	if info.Fingerprint == "" {
+		return "", "", false
+	}
+	return k.key(info.Fingerprint), info.Kind, true
+}
