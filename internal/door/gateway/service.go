@@ -117,7 +117,10 @@ func (s *session) forward() (outcome string) {
 		defer s.tally.mu.Unlock()
 		s.tally.counts.in += int64(len(b))
 		return watch(&f, b, func(p wire.Piece) {
-			terminated = terminated || p.Type == wire.Terminate
+			if p.Type == wire.Terminate {
+				terminated = true
+				s.clientDone.Store(true) // before the server can hang up because of it
+			}
 			s.tally.frontend(p)
 		})
 	})
