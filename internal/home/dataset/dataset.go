@@ -29,6 +29,7 @@ type Config struct {
 	Purposes *catalog.Purposes
 	Sources  map[string]string // name of a source database → DSN of its reader
 	Clusters map[string]string // inside, outside → DSN of its steward, any database of it
+	Exporter string            // country of the exporter: its regime counts for every dataset
 
 	PseudonymKey string // key file, 32 random bytes; made when it is not there
 	DigestKey    string // key file, likewise

@@ -6,6 +6,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // Input is one column to compile.
@@ -24,6 +25,7 @@ type Transform struct {
 	OutType string // as SQL spells it; the source's own type when Clear
 	Clear   bool   // values pass as they are: New is nil
 	Null    bool   // the column is always NULL: New is nil
+	Domain  string // of a pseudonym: columns of equal domains join
 	Plain   bool   // outputs hold no byte that COPY text would escape
 
 	make func(bad *int64) Func
@@ -32,14 +34,6 @@ type Transform struct {
 // New returns a function of its own scratch, for one goroutine. It adds to *bad for every
 // value, element or member that did not fit.
 func (t *Transform) New(bad *int64) Func { return t.make(bad) }
-
-// DomainName is the pseudonym domain of a column: its own, or one that it shares with none.
-func DomainName(table string, c catalog.Column) string {
-	if c.Domain != "" {
-		return c.Domain
-	}
-	return "\x00" + table + "\x00" + c.Name
-}
 
 // Compile makes the transform of one column, or says why its type cannot have its form.
 func (k *Keys) Compile(in Input) (*Transform, error) {
@@ -56,6 +50,10 @@ func (k *Keys) compile(in Input) (*Transform, error) {
 	}
 	switch in.Form.Form {
 	case law.Clear:
+		if sabotage.Active("forms") && in.Column.Category == law.Contact {
+			return k.scalar(Input{Table: in.Table, Column: in.Column, Form: catalog.DatasetColumn{Form: law.Pseudonymised},
+				Type: in.Type, Shape: in.Shape, Purpose: in.Purpose, Epoch: in.Epoch}, in.Type)
+		}
 		return &Transform{OutType: in.Type.String(), Clear: true}, nil
 	case law.Withheld:
 		if !in.Form.Null {
@@ -70,7 +68,7 @@ func (k *Keys) compile(in Input) (*Transform, error) {
 	if err != nil || !in.Type.Array {
 		return elem, err
 	}
-	return &Transform{OutType: elem.OutType + "[]", make: arrayOf(elem)}, nil
+	return &Transform{OutType: elem.OutType + "[]", Domain: elem.Domain, make: arrayOf(elem)}, nil
 }
 
 // scalar compiles the form of one element type, and counts what does not fit.

@@ -15,6 +15,9 @@ import (
 // generalise compiles a generalisation of t.
 func generalise(form catalog.DatasetColumn, t Type) (*Transform, error) {
 	out := &Transform{OutType: t.String(), Plain: true}
+	if t.citext() {
+		out.OutType = "text" // a dataset cluster has no extensions
+	}
 	unit, arg, _ := strings.Cut(form.By, ":")
 	var f Func
 	var err error

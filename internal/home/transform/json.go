@@ -94,7 +94,7 @@ func (k *Keys) jsonLeaf(in Input, pointer string) (*jsonLeaf, error) {
 		return nil, errors.New("a path has no paths of its own: give the longer pointers")
 	}
 	in.Form, in.Shape = form, nil
-	in.Column.Domain = DomainName(in.Table, in.Column) + "#" + pointer
+	in.Column.Domain = in.Table + "." + in.Column.Name + "#" + pointer
 	switch form.Form {
 	case law.Clear:
 		return &jsonLeaf{clear: true}, nil

@@ -7,6 +7,8 @@ import (
 	"encoding/hex"
 	"hash"
 	"strconv"
+
+	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
 )
 
 const base32lower = "abcdefghijklmnopqrstuvwxyz234567"
@@ -21,20 +23,20 @@ func (k *Keys) pseudonym(in Input, t Type) (*Transform, error) {
 	if in.Shape != nil {
 		shape = *in.Shape
 	}
-	d, err := k.derive(in.Purpose, DomainName(in.Table, in.Column), in.Epoch)
+	d, err := k.derive(in.Purpose, catalog.DomainOf(in.Table, in.Column), in.Epoch)
 	if err != nil {
 		return nil, err
 	}
 	if _, err := d.cipher(); err != nil {
 		return nil, err
 	}
-	out := &Transform{OutType: t.String(), Plain: true}
+	out := &Transform{OutType: t.String(), Plain: true, Domain: catalog.DomainOf(in.Table, in.Column)}
 	switch shape.fam {
 	case famInt:
 		out.OutType = intName(t, shape.Bits)
 		out.make = func(*int64) Func { return integerFunc(d, shape.Bits) }
 	case famText:
-		if t.Base == "name" || t.family() == famText && t.Base != "text" && t.chars() == 0 {
+		if t.chars() == 0 {
 			out.OutType = "text"
 		}
 		out.make = func(*int64) Func { return tokenFunc(d, shape.Chars, t) }
@@ -163,7 +165,7 @@ func tokenFunc(d domainKeys, n int, t Type) Func {
 	if t.padded() {
 		pad = t.chars() - n
 	}
-	fold := t.Base == "citext" || len(t.Base) > 7 && t.Base[len(t.Base)-7:] == ".citext"
+	fold := t.citext()
 	return func(dst, src []byte) ([]byte, bool) {
 		if t.padded() || t.Base == "bpchar" {
 			src = bytes.TrimRight(src, " ")

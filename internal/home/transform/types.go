@@ -98,12 +98,17 @@ func (t Type) family() family {
 	if t.Enum != nil {
 		return famEnum
 	}
-	base := t.Base
-	if strings.HasSuffix(base, ".citext") {
-		base = "citext"
+	if t.citext() {
+		return famText
 	}
-	return families[base]
+	return families[t.Base]
 }
+
+// citext says that the type is the extension's text that compares without case.
+func (t Type) citext() bool { return t.Base == "citext" || strings.HasSuffix(t.Base, ".citext") }
+
+// Integer says that the type is smallint, integer or bigint.
+func (t Type) Integer() bool { return !t.Array && t.family() == famInt }
 
 // intBits is the width of an integer type.
 func (t Type) intBits() int {
