@@ -177,24 +177,8 @@ func (r *Rules) define() error {
 
 // Define returns the definition of one dataset as it is hashed, logged and acknowledged.
 func (r *Rules) Define(ds *catalog.Dataset) (*trefoil.Definition, error) {
-	regimes, err := r.regimes(ds)
-	if err != nil {
-		return nil, fmt.Errorf("define dataset %s: %w", ds.Name, err)
-	}
+	regimes := law.RegimesOf(r.Config.Exporter.Country, ds.Rows.Residence)
 	return catalog.Definition(ds, r.Files.Catalog(ds.Source), r.Files.Purposes, regimes...)
-}
-
-// regimes says under which laws a dataset's subjects may be exported: by the countries its
-// rows are chosen by, or all of them where they are chosen otherwise.
-func (r *Rules) regimes(ds *catalog.Dataset) ([]law.Regime, error) {
-	if len(ds.Rows.Residence) == 0 {
-		return []law.Regime{law.EU, law.UK, law.CH}, nil
-	}
-	chosen, err := law.NewRegion(ds.Rows.Residence)
-	if err != nil {
-		return nil, err
-	}
-	return law.RegimesOf(r.Config.Exporter.Country, chosen.Countries()), nil
 }
 
 // Hashes are what a record says was in force.
