@@ -114,7 +114,8 @@ func (e *Engine) Hold(r HoldRequest) Decision {
 	case r.Form == law.Withheld:
 		return Decision{Allow: true, Permits: true, Rule: "withheld", Law: []string{"GDPR art. 25(2)"}}
 	case !r.Form.Known() || r.Form == law.Aggregate:
-		return Decision{Rule: RuleDefault, Law: []string{"GDPR art. 25(2)"}, Reason: "the form is not one that a dataset holds"}
+		return Decision{Rule: RuleDefault, Law: []string{"GDPR art. 25(2)"}, Reason: "the form is not one that a dataset holds",
+			Hint: "choose clear, generalised, pseudonymised or withheld"}
 	}
 	store := entities{}
 	d := e.ask(store, cedar.Request{

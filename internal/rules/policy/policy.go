@@ -102,6 +102,31 @@ func newEngine(files []source) (*Engine, error) {
 	return e, nil
 }
 
+// with returns an engine that has the policies of one more file.
+func (e *Engine) with(name, text string) (*Engine, error) {
+	if e == nil || e.policies == nil {
+		return nil, errors.New("no policy is in force")
+	}
+	check, err := newValidator()
+	if err != nil {
+		return nil, err
+	}
+	more := &Engine{policies: cedar.NewPolicySet(), laws: e.Policies(), hash: e.hash}
+	for id, p := range e.policies.All() {
+		more.policies.Add(id, p)
+	}
+	list, err := cedar.NewPolicyListFromBytes(name, []byte(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	for _, p := range list {
+		if err := more.add(p, check); err != nil {
+			return nil, fmt.Errorf("%s: %w", name, err)
+		}
+	}
+	return more, nil
+}
+
 // add takes one policy into the set, if it is well formed.
 func (e *Engine) add(p *cedar.Policy, check *validate.Validator) error {
 	notes := p.Annotations()
