@@ -81,6 +81,17 @@ func makeDatasetRoles(ctx context.Context, conn *pgx.Conn, password string) erro
 	if err != nil {
 		return err
 	}
+	// Datasets say what they hold in a setting of their database; from PostgreSQL 15 on a role
+	// that is not superuser needs leave for a setting that no module declares.
+	var version int
+	if err := conn.QueryRow(ctx, `SELECT current_setting('server_version_num')::int`).Scan(&version); err != nil {
+		return err
+	}
+	if version >= 150000 {
+		if err := run(ctx, conn, "GRANT SET ON PARAMETER trefoil.dataset TO "+OwnerRole); err != nil {
+			return err
+		}
+	}
 	return run(ctx, conn,
 		"ALTER ROLE "+OwnerRole+" NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
 		"ALTER ROLE "+PrincipalsRole+" NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS",
