@@ -129,6 +129,9 @@ func harden(ctx context.Context, conn *pgx.Conn, database string) error {
 		"REVOKE ALL ON pg_catalog.pg_stat_activity, pg_catalog.pg_stat_replication, pg_catalog.pg_stat_ssl, pg_catalog.pg_stat_gssapi FROM PUBLIC",
 		"GRANT SELECT ON pg_catalog.pg_stat_activity, pg_catalog.pg_stat_ssl TO " + StewardRole,
 	}
+	if database == "postgres" { // the steward makes and drops databases from there
+		statements = append(statements, "GRANT CONNECT ON DATABASE postgres TO "+StewardRole)
+	}
 	for _, f := range functions {
 		statements = append(statements, "REVOKE ALL ON FUNCTION pg_catalog."+f+" FROM PUBLIC")
 	}
