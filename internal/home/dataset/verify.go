@@ -137,12 +137,12 @@ func (w *work) compare(ctx context.Context, conn *pgx.Conn, t *table) (*TableVer
 		return nil, safe(err)
 	}
 	out.Held = held.total().n
+	out.Equal = held.total() == total
 	for i := range fresh.ranges {
-		if fresh.ranges[i] != held.ranges[i] {
+		if !out.Equal && fresh.ranges[i] != held.ranges[i] {
 			out.Ranges = append(out.Ranges, i)
 		}
 	}
-	out.Equal = len(out.Ranges) == 0
 	return out, nil
 }
 

@@ -1,0 +1,184 @@
+package dataset
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
+	"github.com/trefoil-eu/trefoil/internal/testkit/pgtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+
+const stewardPassword = "steward-of-tests"
+
+// targetOptions are those of a dataset cluster, smaller.
+func targetOptions() []pgtest.Option {
+	opts := []pgtest.Option{pgtest.WithAccess(postgres.DatasetAccess())}
+	settings := postgres.DatasetSettings()
+	settings["shared_buffers"] = "64MB"
+	for k, v := range settings {
+		opts = append(opts, pgtest.WithSetting(k, v))
+	}
+	return opts
+}
+
+// fixture is a source database, a dataset cluster and a builder between them.
+type fixture struct {
+	t      *testing.T
+	source *pgtest.Cluster
+	target *pgtest.Cluster
+	dsn    string // of the source database, as its superuser
+	dir    string
+	name   string
+	b      *Builder
+}
+
+func testContext(t testing.TB) context.Context {
+	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func datasetCluster(t *testing.T) *pgtest.Cluster {
+	t.Helper()
+	c := pgtest.Start(t, targetOptions()...)
+	if err := postgres.PrepareDatasetCluster(testContext(t), c.Cluster, stewardPassword); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// setup runs the statements at a new source and makes a builder from the texts of its
+// files. NAME in datasets stands for a name of this test's own.
+func setup(t *testing.T, statements, cat, datasets string) *fixture {
+	t.Helper()
+	source := pgtest.Start(t)
+	return setupOn(t, source, source.Database(t), datasetCluster(t), statements, cat, datasets)
+}
+
+func setupOn(t *testing.T, source *pgtest.Cluster, dsn string, target *pgtest.Cluster, statements, cat, datasets string) *fixture {
+	t.Helper()
+	name := strings.ToLower(strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '_'
+	}, t.Name()))
+	if len(name) > 40 {
+		name = name[len(name)-40:]
+	}
+	f := &fixture{t: t, source: source, target: target, dsn: dsn, dir: t.TempDir(), name: "d" + name}
+	source.Exec(t, dsn, statements)
+	f.b = f.open(cat, datasets, nil)
+	t.Cleanup(func() {
+		if target.Running() {
+			target.Exec(t, target.SuperuserDSN("postgres"), "DROP DATABASE IF EXISTS "+postgres.Quote(f.name)+" WITH (FORCE)",
+				"DROP ROLE IF EXISTS "+postgres.Quote(group(f.name)))
+		}
+	})
+	return f
+}
+
+func (f *fixture) open(cat, datasets string, change func(*Config)) *Builder {
+	f.t.Helper()
+	c, _, err := catalog.ParseCatalog("catalog.yaml", []byte(cat))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	ds, _, err := catalog.ParseDatasets("datasets.yaml", []byte(strings.ReplaceAll(datasets, "NAME", f.name)))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	purposes := &catalog.Purposes{Version: 1, Purposes: []catalog.Purpose{{Name: "research", Basis: "GDPR art. 6(1)(f)", Epoch: 1}}}
+	steward := f.target.SocketDSN(postgres.StewardRole, stewardPassword, "postgres")
+	cfg := Config{Catalogs: []*catalog.Catalog{c}, Datasets: ds, Purposes: purposes, Sources: map[string]string{"app": f.dsn},
+		Clusters: map[string]string{"inside": steward, "outside": steward}, Exporter: "IE",
+		PseudonymKey: filepath.Join(f.dir, "pseudonyms.key"), DigestKey: filepath.Join(f.dir, "digests.key"), SubjectDir: f.dir, SpillDir: f.dir,
+		SweepWait: 200 * time.Millisecond}
+	if change != nil {
+		change(&cfg)
+	}
+	b, err := Open(cfg)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return b
+}
+
+func (f *fixture) build() *Report {
+	f.t.Helper()
+	r, err := f.b.BuildReport(testContext(f.t), f.name)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return r
+}
+
+func (f *fixture) verified() {
+	f.t.Helper()
+	v, err := f.b.Verify(testContext(f.t), f.name)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	if !v.Equal {
+		f.t.Fatalf("a fresh dataset differs from itself: %+v", v)
+	}
+}
+
+func (f *fixture) connect(role string) *pgx.Conn {
+	f.t.Helper()
+	conn := f.target.Connect(f.t, f.target.SuperuserDSN(f.name))
+	if role != "" {
+		if _, err := conn.Exec(testContext(f.t), "SET SESSION AUTHORIZATION "+role); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	return conn
+}
+
+// rows runs a query and prints each row as its values joined by |, NULL as ∅.
+func rows(t *testing.T, conn *pgx.Conn, sql string) []string {
+	t.Helper()
+	var buf bytes.Buffer
+	if _, err := conn.PgConn().CopyTo(testContext(t), &buf, "COPY ("+sql+") TO STDOUT (NULL '∅')"); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	text := strings.TrimSuffix(buf.String(), "\n")
+	if text == "" {
+		return nil
+	}
+	return strings.Split(strings.ReplaceAll(text, "\t", "|"), "\n")
+}
+
+func (f *fixture) rows(sql string) []string {
+	f.t.Helper()
+	return rows(f.t, f.connect(""), sql)
+}
+
+func (f *fixture) one(sql string) string {
+	f.t.Helper()
+	r := f.rows(sql)
+	if len(r) != 1 {
+		f.t.Fatalf("%s: %d rows", sql, len(r))
+	}
+	return r[0]
+}
+
+// wholeCatalog makes the text of a catalog in which everything is reviewed.
+func wholeCatalog(body string) string {
+	return "version: 1\ndatabase: app\n" + strings.ReplaceAll(body, "REVIEWED", "reviewed: true")
+}
+
+func column(name, typ, category, more string) string {
+	return fmt.Sprintf("      - {name: %s, type: %q, category: %s, reviewed: true%s}\n", name, typ, category, more)
+}
