@@ -199,7 +199,8 @@ func (t *tracker) answer(typ byte, body []byte) verdict {
 		t.lose()
 		return verdict{}
 	}
-	v.covered = v.covered && t.fits(h, typ) && !t.lost
+	fits := t.fits(h, typ) // always: it moves the mirror on
+	v.covered = v.covered && fits && !t.lost
 	v.settled = t.flushed && t.head() == nil
 	return v
 }
