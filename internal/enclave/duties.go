@@ -83,7 +83,7 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("outbox", 500*time.Millisecond, d.drain)
 	every("acknowledgements", time.Second, d.acknowledge)
 	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
-	every("retention", time.Hour, d.expire)
+	every("retention", d.shortestRetention(), d.expire)
 	all.Wait()
 }
 
@@ -178,6 +178,18 @@ func revoked(g *control.Grant, approvers []grant.Approver) bool {
 		}
 	}
 	return false
+}
+
+// shortestRetention is how often bodies are looked at: at least once an hour, and no body
+// stays for twice its time.
+func (d *duties) shortestRetention() time.Duration {
+	shortest := time.Hour
+	for _, text := range d.rules.Config.Log.Retention {
+		if keep, err := time.ParseDuration(text); err == nil { // checked by Load
+			shortest = max(time.Second, min(shortest, keep))
+		}
+	}
+	return shortest
 }
 
 // expire deletes bodies whose retention has ended.

@@ -1,0 +1,176 @@
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/demo/platform"
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+)
+
+// Options says what to run and where.
+type Options struct {
+	Dir    string    // made; must be empty, or left behind by an earlier demonstration
+	People int64     // default 100,000
+	Binary string    // trefoil itself; default this process's executable
+	Detach bool      // parts outlive this process, until Stop
+	Out    io.Writer // progress, a line a step
+}
+
+// Seed of the generated platform.
+const Seed = 20260314
+
+// World is a running enclave with its generated platform.
+type World struct {
+	Platform platform.Platform
+
+	o         Options
+	primary   *postgres.Cluster
+	replicas  []*postgres.Cluster
+	inside    *postgres.Cluster
+	outside   *postgres.Cluster
+	authority *postgres.Authority
+	client    postgres.KeyPair  // the gateway's certificate towards databases
+	public    string            // authority of the certificate that the gateway shows to clients
+	passwords map[string]string // of principals and database roles
+
+	gatewayAddr, logAddr, monitorAddr         string
+	logKey, witnessKey, permitKey, approveKey string // verifier keys
+
+	gateway, monitor *process
+}
+
+// Start starts everything and waits until it answers. After an error, what had been started
+// is stopped again.
+func Start(ctx context.Context, o Options) (*World, error) {
+	if o.People == 0 {
+		o.People = 100_000
+	}
+	if o.Out == nil {
+		o.Out = io.Discard
+	}
+	if o.Binary == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("find own program: %w", err)
+		}
+		o.Binary = self
+	}
+	dir, err := filepath.Abs(o.Dir)
+	if err != nil {
+		return nil, fmt.Errorf("demonstration's directory: %w", err)
+	}
+	o.Dir = dir
+	w := &World{o: o, Platform: platform.Platform{Seed: Seed, People: o.People}, passwords: map[string]string{}}
+	if err := w.claim(); err != nil {
+		return nil, err
+	}
+	if err := w.start(ctx); err != nil {
+		stop, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+		defer cancel()
+		return nil, errors.Join(err, w.Close(stop))
+	}
+	return w, nil
+}
+
+// start is Start after the directory is ours. The order: databases before what is in them,
+// the monitor before the gateway, so that the first record is witnessed at once.
+func (w *World) start(ctx context.Context) error {
+	for _, step := range []struct {
+		what string
+		do   func(context.Context) error
+	}{
+		{"keys, certificates, passwords", w.makeSecrets},
+		{"three sites and two dataset clusters", w.startDatabases},
+		{fmt.Sprintf("a platform of %d people, %d watch events", w.Platform.People, w.Platform.Events()), w.load},
+		{"two synchronous replicas", w.startReplicas},
+		{"configuration", w.configure},
+		{"monitor", w.StartMonitor},
+		{"gateway and log", w.StartGateway},
+		{"datasets support, analytics, abuse", w.buildDatasets},
+		{"a grant for the analyst in Japan", w.grantJapan},
+	} {
+		began := time.Now()
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", step.what, err)
+		}
+		fmt.Fprintf(w.o.Out, "  %-50s %5.1f s\n", step.what, time.Since(began).Seconds())
+	}
+	if !w.o.Detach {
+		return nil
+	}
+	if err := os.Remove(w.path("pids", "launcher")); err != nil {
+		return fmt.Errorf("hand over: %w", err)
+	}
+	return w.writeEnv()
+}
+
+// Close stops everything, the door first.
+func (w *World) Close(ctx context.Context) error {
+	_ = os.Remove(w.path("pids", "launcher")) // Stop must not stop this very process
+	err := Stop(ctx, w.o.Dir)
+	if errors.Is(err, ErrNothingRuns) {
+		return nil
+	}
+	return err
+}
+
+// Environment returns the addresses and keys of the running enclave: the lines of demo.env.
+func (w *World) Environment() [][2]string {
+	return [][2]string{
+		{"ADMIN_DSN", w.primary.SuperuserDSN("platform")},
+		{"INSIDE_ADMIN_DSN", w.inside.SuperuserDSN("support")},
+		{"OUTSIDE_ADMIN_DSN", w.outside.SuperuserDSN("analytics")},
+		{"SERVICE_DSN", w.DSN("app", "platform")},
+		{"ANALYST_IE_DSN", w.DSN("analyst-ie", "support")},
+		{"ANALYST_JP_DSN", w.DSN("analyst-jp", "abuse")},
+		{"ANALYST_CN_DSN", w.DSN("analyst-cn", "analytics")},
+		{"GATEWAY_ADDR", w.gatewayAddr},
+		{"LOG_URL", "http://" + w.logAddr},
+		{"MONITOR_URL", "http://" + w.monitorAddr},
+		{"MONITOR_PID", strconv.Itoa(w.monitor.pid)},
+		{"GATEWAY_PID", strconv.Itoa(w.gateway.pid)},
+		{"LOG_VKEY", w.logKey},
+		{"MONITOR_VKEY", w.witnessKey + "," + w.permitKey},
+		{"CONFIG", w.path("enclave", "enclave.yaml")},
+	}
+}
+
+// DSN is a complete URI through the gateway, with TLS verified.
+func (w *World) DSN(principal, database string) string {
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(principal, w.passwords[principal]), Host: w.gatewayAddr, Path: "/" + database}
+	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {w.public}}.Encode()
+	return u.String()
+}
+
+// EnvFile is where a detached demonstration writes its addresses.
+func (w *World) EnvFile() string { return w.path(envFile) }
+
+// trefoil runs one command of the binary to its end and returns what it printed. An exit
+// code above 0 is an *exec.ExitError, with the output beside it.
+func (w *World) trefoil(ctx context.Context, args ...string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, w.o.Binary, args...)
+	cmd.Dir = w.o.Dir
+	out, err := cmd.CombinedOutput()
+	text := strings.TrimSpace(string(out))
+	if err != nil {
+		return text, fmt.Errorf("trefoil %s: %w\n%s", strings.Join(args, " "), err, text)
+	}
+	return text, nil
+}
+
+// enclave runs a command with the enclave's configuration.
+func (w *World) enclave(ctx context.Context, args ...string) (string, error) {
+	return w.trefoil(ctx, append(args, "-c", w.path("enclave", "enclave.yaml"))...)
+}
