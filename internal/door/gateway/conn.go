@@ -13,14 +13,23 @@ import (
 type conn struct {
 	net.Conn
 	written atomic.Int64
-	bound   time.Duration // of one write; ≤ 0: none
 
 	mu      sync.Mutex
+	bound   time.Duration // of one write; ≤ 0: none
 	renewed time.Time // when the write deadline was last set
 	last    bool      // no more renewals: the session is ending
 }
 
-func newConn(c net.Conn, bound time.Duration) *conn { return &conn{Conn: c, bound: bound} }
+// newConn wraps a connection that is being started: whoever starts it sets its deadlines.
+func newConn(c net.Conn) *conn { return &conn{Conn: c} }
+
+// settle ends the start: no deadline for reads, and bound for each write from now on.
+func (c *conn) settle(bound time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	_ = c.Conn.SetDeadline(time.Time{})
+	c.bound = bound
+}
 
 // Write implements net.Conn.
 func (c *conn) Write(p []byte) (int, error) {
@@ -33,12 +42,12 @@ func (c *conn) Write(p []byte) (int, error) {
 // renew moves the write deadline on, but not at every write: a tenth of the bound is
 // precise enough.
 func (c *conn) renew() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	if c.bound <= 0 {
 		return
 	}
 	now := time.Now()
-	c.mu.Lock()
-	defer c.mu.Unlock()
 	if !c.last && now.Sub(c.renewed) > c.bound/10 {
 		c.renewed = now
 		_ = c.Conn.SetWriteDeadline(now.Add(c.bound)) // a dead connection fails at the write

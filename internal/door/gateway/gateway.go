@@ -168,7 +168,7 @@ func (g *Gateway) serve(ctx context.Context, raw net.Conn, addr netip.Addr) {
 		g.refuse(h.conn, access, r)
 		return
 	}
-	_ = raw.SetDeadline(time.Time{})
+	h.conn.settle(g.c.Limits.Write)
 	left()
 	g.open(ctx, h, who, access, secret)
 }

@@ -28,7 +28,7 @@ type hello struct {
 // greet reads start-up packets until one asks for a session or a cancel. It reads not one
 // byte more, so nothing sent in clear before TLS can be taken for something sent inside.
 func (g *Gateway) greet(raw net.Conn) (*hello, *refused) {
-	h := &hello{conn: newConn(raw, g.c.Limits.Write), addr: address(raw)}
+	h := &hello{conn: newConn(raw), addr: address(raw)}
 	for range 3 { // a GSS request, a TLS request, and the start-up itself
 		var head [4]byte
 		if _, err := io.ReadFull(h.conn, head[:]); err != nil {
@@ -98,7 +98,7 @@ func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
 	if direct && t.ConnectionState().NegotiatedProtocol != "postgresql" {
 		return gone() // what speaks without ALPN is not PostgreSQL
 	}
-	h.conn, h.secure = newConn(t, g.c.Limits.Write), true
+	h.conn, h.secure = newConn(t), true
 	h.binding = g.binding
 	return nil
 }

@@ -47,12 +47,12 @@ func (g *Gateway) login(ctx context.Context, t Target, params map[string]string)
 	_ = raw.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) })
 	defer stop()
-	s := &server{conn: newConn(raw, g.c.Limits.Write), params: map[string]string{}}
+	s := &server{conn: newConn(raw), params: map[string]string{}}
 	if err := s.start(t, params); err != nil {
 		_ = raw.Close()
 		return nil, err
 	}
-	_ = raw.SetDeadline(time.Time{})
+	s.settle(g.c.Limits.Write)
 	return s, nil
 }
 

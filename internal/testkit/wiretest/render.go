@@ -127,8 +127,9 @@ func value(c *cursor) string {
 
 // show quotes short values and digests long ones.
 func show(v []byte) string {
-	if len(v) > 200 {
-		return fmt.Sprintf("bytes(%d,%x)", len(v), sha256.Sum256(v))[:40]
+	if len(v) > 100 {
+		sum := sha256.Sum256(v)
+		return fmt.Sprintf("bytes(%d,%x)", len(v), sum[:8])
 	}
 	if !utf8.Valid(v) {
 		return fmt.Sprintf("x%x", v)

@@ -1,0 +1,289 @@
+package gateway_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/wire"
+	"github.com/trefoil-eu/trefoil/internal/testkit/wiretest"
+)
+
+// connect opens pgx through the gateway.
+func (f *fixture) connect(url string) *pgx.Conn {
+	f.t.Helper()
+	ctx, cancel := context.WithTimeout(f.t.Context(), 20*time.Second)
+	defer cancel()
+	c, err := pgx.Connect(ctx, url)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = c.Close(context.Background()) })
+	return c
+}
+
+func TestPgxInAllModes(t *testing.T) {
+	f := start(t, nil)
+	f.cluster.Exec(t, f.dsn, "create table people(id bigint primary key, name text, born date)")
+	for i, mode := range []string{"cache_statement", "cache_describe", "describe_exec", "exec", "simple_protocol"} {
+		t.Run(mode, func(t *testing.T) {
+			c := f.connect(f.url("app", "sslmode=disable&default_query_exec_mode="+mode))
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			for k := range 3 { // twice the same statement: the cached one is used
+				id := int64(i*10 + k)
+				if _, err := c.Exec(ctx, "insert into people values ($1, $2, $3)", id, "Ø", time.Date(1990, 1, 2, 0, 0, 0, 0, time.UTC)); err != nil {
+					t.Fatal(err)
+				}
+				var name string
+				if err := c.QueryRow(ctx, "select name from people where id = $1", id).Scan(&name); err != nil || name != "Ø" {
+					t.Fatalf("%q %v", name, err)
+				}
+			}
+			if _, err := c.Exec(ctx, "insert into people values ($1, '', null)", int64(i*10)); err == nil {
+				t.Fatal("a duplicate key is no error")
+			}
+			n, err := c.CopyFrom(ctx, pgx.Identifier{"people"}, []string{"id", "name"}, pgx.CopyFromSlice(1000, func(k int) ([]any, error) {
+				return []any{int64(1000*(i+1) + k), "copied"}, nil
+			}))
+			if mode != "simple_protocol" && (err != nil || n != 1000) {
+				t.Fatalf("copied %d: %v", n, err)
+			}
+		})
+	}
+}
+
+func TestPsql(t *testing.T) {
+	server, _ := certificate(t)
+	f := start(t, func(c *gateway.Config, _ *authoriser) { c.TLS = server })
+	for _, mode := range []string{"sslmode=disable", "sslmode=require", "sslmode=require&channel_binding=require"} {
+		cmd := exec.Command("psql", "-X", "-A", "-t", "-v", "ON_ERROR_STOP=1", f.url("app", mode))
+		cmd.Stdin = strings.NewReader("create temp table t(a int);\n\\copy t from program 'echo 42'\nselect a from t;\n\\d t\nselect a+1 from t \\bind \\g\n")
+		out, err := cmd.CombinedOutput()
+		if strings.Contains(string(out), "invalid command \\bind") {
+			err = nil // psql before 16
+		}
+		if err != nil || !strings.Contains(string(out), "42") || !strings.Contains(string(out), "a|integer") {
+			t.Errorf("%s: %v\n%s", mode, err, out)
+		}
+	}
+}
+
+func TestSessionAndSummaryRecords(t *testing.T) {
+	f := start(t, nil)
+	c := f.connect(f.url("app", "sslmode=disable&default_query_exec_mode=cache_statement"))
+	ctx := t.Context()
+	const one = "select g from generate_series(1, $1::int) g"
+	for range 5 {
+		rows, err := c.Query(ctx, one, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rows.Close()
+	}
+	if _, err := c.Exec(ctx, "select 1/0"); err == nil {
+		t.Fatal("no error")
+	}
+	if err := c.Close(ctx); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the session's end is recorded", func() bool { return len(f.records.all(trefoil.KindSession)) == 2 })
+	s := f.records.all(trefoil.KindSession)
+	if a, b := s[0].Session, s[1].Session; a.Event != "start" || b.Event != "end" || b.Outcome != "closed" || a.Path != "service" ||
+		a.Access.Session != b.Access.Session || b.Fixed == 0 || a.Access.Principal != "pseudonym-of-app" {
+		t.Fatalf("%+v\n%+v", a, b)
+	}
+	sum := f.records.all(trefoil.KindSummary)
+	if len(sum) != 1 || !sum[0].Summary.Final {
+		t.Fatalf("%d summaries", len(sum))
+	}
+	got := sum[0].Summary
+	if got.Rows != 50 || got.BytesIn == 0 || got.BytesOut == 0 || got.Unparsed != 0 {
+		t.Fatalf("%+v", got)
+	}
+	var calls, rows int64
+	for _, st := range got.Statements {
+		if st.Fingerprint == fmt.Sprintf("%016x", len(one)) {
+			calls, rows = st.Calls, st.Rows
+		}
+	}
+	if calls != 5 || rows != 50 {
+		t.Fatalf("%d calls, %d rows: %+v", calls, rows, got.Statements)
+	}
+}
+
+func TestSummariesEveryInterval(t *testing.T) {
+	f := start(t, func(c *gateway.Config, _ *authoriser) { c.Limits.Summary = 50 * time.Millisecond })
+	c, _ := f.open(f.through("app"))
+	query(t, c, "select 1")
+	eventually(t, "a summary before the session's end", func() bool { return len(f.records.all(trefoil.KindSummary)) == 1 })
+	query(t, c, "select 1")
+	eventually(t, "another one", func() bool { return len(f.records.all(trefoil.KindSummary)) == 2 })
+	var rows int64
+	for _, b := range f.records.all(trefoil.KindSummary) {
+		rows += b.Summary.Rows
+	}
+	if rows != 2 {
+		t.Fatalf("%d rows in all summaries, want 2", rows)
+	}
+}
+
+// TestServiceOutlivesTheRecorder: sessions go on while nothing can be recorded; when more
+// waits than may, no new one begins; all of it is recorded later.
+func TestServiceOutlivesTheRecorder(t *testing.T) {
+	f := start(t, func(c *gateway.Config, _ *authoriser) { c.Limits.RecordQueue = 2 })
+	f.records.setFail(true)
+	c, _ := f.open(f.through("app"))
+	var refused *wiretest.Refused
+	for range 5 {
+		if _, _, err := wiretest.Open(f.through("app")); errors.As(err, &refused) {
+			break
+		}
+	}
+	if refused == nil || refused.SQLState != "57P03" {
+		t.Fatalf("sessions begin without end while nothing is recorded: %+v", refused)
+	}
+	query(t, c, "select 1")
+	f.records.setFail(false)
+	eventually(t, "starts are recorded", func() bool { return len(f.records.all(trefoil.KindSession)) >= 2 })
+	f.open(f.through("app"))
+}
+
+// TestTwoClientsNeverSeeEachOthersResults runs many sessions at once with answers that name
+// their session.
+func TestTwoClientsNeverSeeEachOthersResults(t *testing.T) {
+	f := start(t, nil)
+	var wg sync.WaitGroup
+	for n := range 16 {
+		c := f.connect(f.url("app", "sslmode=disable"))
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(1, uint64(n)))
+			for k := range 60 {
+				tag := fmt.Sprintf("s%d-%d", n, k)
+				rows, err := c.Query(context.Background(), "select $1::text, repeat('x', $2) from generate_series(1, $3)", tag, r.IntN(5000), 1+r.IntN(40))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				for rows.Next() {
+					var got, fill string
+					if err := rows.Scan(&got, &fill); err != nil || got != tag {
+						t.Errorf("session %d got %q, asked %q: %v", n, got, tag, err)
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+func TestTooManyParameters(t *testing.T) {
+	f := start(t, nil)
+	c := f.connect(f.url("app", "sslmode=disable&default_query_exec_mode=exec"))
+	args := make([]any, 70000)
+	for i := range args {
+		args[i] = "x"
+	}
+	if _, err := c.Exec(t.Context(), "select 1", args...); err == nil {
+		t.Fatal("70,000 parameters are no error")
+	}
+	// A client that counts in 16 bits without looking sends 4,464: PostgreSQL's own words.
+	raw, _ := f.open(f.through("app"))
+	script, err := wiretest.Parse([]byte(`> Parse {"Query":"select 1 where $70000::int = 1"}` + "\n> Sync\nuntil ReadyForQuery\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = raw.Close()
+	got := strings.Join(script.Run(t, wiretest.Dial(f.through("app"))), "\n")
+	if !strings.Contains(got, `V="ERROR"`) || !strings.Contains(got, "ReadyForQuery I") {
+		t.Fatal(got)
+	}
+}
+
+// TestHugeStatementIsStreamed: 100 MB of statement do not stay in the gateway.
+func TestHugeStatementIsStreamed(t *testing.T) {
+	f := start(t, nil)
+	c, _ := f.open(f.through("app"))
+	query(t, c, "select 1")
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	const size = 100 << 20
+	go func() {
+		head := wire.AppendMessage(nil, wire.Query, nil)
+		n := size + len("select length('')") + 1 + 4
+		head[1], head[2], head[3], head[4] = byte(n>>24), byte(n>>16), byte(n>>8), byte(n)
+		_, _ = c.Write(append(head, "select length('"...))
+		block := []byte(strings.Repeat("x", 1<<20))
+		for range size >> 20 {
+			_, _ = c.Write(block)
+		}
+		_, _ = c.Write([]byte("')\x00"))
+	}()
+	var got string
+	for {
+		typ, p, err := wiretest.ReadMessage(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if typ == 'D' {
+			got = string(p[6:])
+		}
+		if typ == 'Z' {
+			break
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if got != fmt.Sprint(size) {
+		t.Fatalf("length %q", got)
+	}
+	if grown := int64(after.TotalAlloc) - int64(before.TotalAlloc); grown > 16<<20 {
+		t.Fatalf("%d bytes allocated for a statement that is only passed on", grown)
+	}
+}
+
+func TestMessageOverTheBound(t *testing.T) {
+	f := start(t, func(c *gateway.Config, _ *authoriser) { c.Limits.ServiceMessage = 1 << 20 })
+	c, _ := f.open(f.through("app"))
+	if _, err := c.Write([]byte{'Q', 0, 32, 0, 0}); err != nil {
+		t.Fatal(err)
+	}
+	if e := lastError(t, c); e.SQLState != "54000" {
+		t.Fatalf("%+v", e)
+	}
+	c, _ = f.open(f.through("app"))
+	if _, err := c.Write([]byte{'!', 0, 0, 0, 4}); err != nil {
+		t.Fatal(err)
+	}
+	if e := lastError(t, c); e.SQLState != "08P01" {
+		t.Fatalf("%+v", e)
+	}
+}
+
+func TestPgBouncerStylePools(t *testing.T) {
+	f := start(t, func(c *gateway.Config, _ *authoriser) { c.Limits.SessionsPer, c.Limits.Sessions = 2, 3 })
+	a, _ := f.open(f.through("app"))
+	f.open(f.through("app"))
+	if r := f.refused(f.through("app")); r.SQLState != "53300" {
+		t.Fatalf("%+v", r)
+	}
+	f.open(f.through("batch"))
+	if r := f.refused(f.through("aoife")); r.SQLState != "53300" {
+		t.Fatalf("%+v", r)
+	}
+	a.Close()
+	eventually(t, "the place is free again", func() bool { return len(f.gw.Sessions()) == 2 })
+	f.open(f.through("app"))
+}
+
