@@ -1,0 +1,245 @@
+package enclave
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/release"
+	"github.com/trefoil-eu/trefoil/internal/door/statement"
+	"github.com/trefoil-eu/trefoil/internal/home/control"
+	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+)
+
+// RunGateway runs the door of one site until ctx ends: dataset clusters, access log and its
+// HTTP service, sessions, and the duties beside them. It starts without the monitor.
+//
+// It stops in this order: sessions first, since their last records need the log; then the
+// duties, which append too; then the log; then the clusters.
+func RunGateway(ctx context.Context, c *Config, logger *slog.Logger) (err error) {
+	p := &process{config: c, logger: logger}
+	defer func() { err = errors.Join(err, p.close()) }()
+	for _, step := range []func(context.Context) error{p.readRules, p.openLog, p.openClusters, p.openStore, p.makeGateway} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return p.run(ctx)
+}
+
+// process is what one gateway process holds open.
+type process struct {
+	config   *Config
+	logger   *slog.Logger
+	rules    *Rules
+	trust    *trefoil.Trust
+	token    string
+	binary   string
+	log      *accesslog.Log
+	server   *http.Server
+	listener net.Listener
+	scribe   *scribe
+	clusters *Clusters
+	store    *control.Store
+	auth     *Authoriser
+	gateway  *gateway.Gateway
+}
+
+func (p *process) readRules(context.Context) error {
+	var err error
+	if p.rules, err = LoadRules(p.config); err != nil {
+		return err
+	}
+	if p.trust, err = p.config.Trust(); err != nil {
+		return err
+	}
+	if p.token, err = readToken(p.config.Monitor.Token); err != nil {
+		return err
+	}
+	p.binary, err = BinaryHash()
+	return err
+}
+
+func (p *process) openLog(ctx context.Context) error {
+	var err error
+	if dir := p.config.Gateway.SpillDir; dir != "" {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return fmt.Errorf("make spill directory: %w", err)
+		}
+	}
+	if p.log, err = p.config.OpenLog(ctx, p.logger); err != nil {
+		return err
+	}
+	p.scribe = &scribe{log: p.log, origin: p.config.Log.Origin, now: time.Now}
+	if p.listener, err = net.Listen("tcp", p.config.Log.Listen); err != nil {
+		return fmt.Errorf("serve log: %w", err)
+	}
+	p.server = &http.Server{Handler: p.log.Handler(p.token), ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
+	return nil
+}
+
+func (p *process) openClusters(ctx context.Context) error {
+	var err error
+	p.clusters, err = p.config.OpenClusters(ctx, p.logger)
+	return err
+}
+
+func (p *process) openStore(ctx context.Context) error {
+	var err error
+	p.store, err = control.Open(ctx, p.config.Control)
+	return err
+}
+
+func (p *process) makeGateway(context.Context) error {
+	limits, err := p.limits()
+	if err != nil {
+		return err
+	}
+	locator, err := p.config.Locator(time.Now())
+	if err != nil {
+		return err
+	}
+	secret, err := readSecret(p.config.Keys.Statements, "statements key")
+	if err != nil {
+		return err
+	}
+	datasets, err := p.datasets()
+	if err != nil {
+		return err
+	}
+	k := keyer{secret: secret, classifier: statement.NewClassifier(nil)}
+	p.auth = NewAuthoriser(p.rules, p.clusters, datasets, p.store, p.binary)
+	tlsConfig, err := p.serverTLS()
+	if err != nil {
+		return err
+	}
+	p.gateway, err = gateway.New(gateway.Config{
+		Listen: []string{p.config.Gateway.Listen}, TLS: tlsConfig, RequireTLS: p.config.Gateway.RequireTLS,
+		Directory: p.rules.People.Directory, Locator: locator, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
+		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
+		Releases: &runner{rules: p.rules, auth: p.auth, log: p.log, trust: p.trust, keyer: k, epoch: new(release.Epoch),
+			permitter: release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), limits: p.releaseLimits(),
+			logger: p.logger, shared: map[string]*sharedByDataset{}},
+		Limits: limits, Logger: p.logger,
+	})
+	return err
+}
+
+func (p *process) limits() (gateway.Limits, error) {
+	l := gateway.Limits{Sessions: p.config.Gateway.MaxSessions}
+	if text := p.config.Gateway.SummaryInterval; text != "" {
+		d, err := time.ParseDuration(text)
+		if err != nil {
+			return l, fmt.Errorf("gateway.summary_interval: %w", err)
+		}
+		l.Summary = d
+	}
+	return l, nil
+}
+
+func (p *process) releaseLimits() release.Limits {
+	g := p.config.Gateway
+	return release.Limits{ChunkBytes: g.ChunkBytes, MemoryBytes: g.MemoryBytes, Allowance: g.CatalogAllowance}
+}
+
+// serverTLS is what clients are offered; nil without a certificate.
+func (p *process) serverTLS() (*tls.Config, error) {
+	g := p.config.Gateway
+	if g.Certificate == "" {
+		return nil, nil
+	}
+	cert, err := tls.LoadX509KeyPair(g.Certificate, g.Key)
+	if err != nil {
+		return nil, fmt.Errorf("read the gateway's certificate: %w", err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{cert}, MinVersion: tls.VersionTLS12}, nil
+}
+
+// run serves until ctx ends or a part fails.
+func (p *process) run(ctx context.Context) error {
+	if err := p.announce(ctx); err != nil {
+		return err
+	}
+	var all sync.WaitGroup
+	failed := make(chan error, 1)
+	all.Go(func() {
+		if err := p.server.Serve(p.listener); !errors.Is(err, http.ErrServerClosed) {
+			failed <- fmt.Errorf("serve log: %w", err)
+		}
+	})
+	work, stop := context.WithCancel(context.WithoutCancel(ctx))
+	d := &duties{rules: p.rules, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth,
+		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token), logger: p.logger}
+	all.Go(func() { d.run(work, p.gateway) })
+
+	serving, cancel := context.WithCancelCause(ctx)
+	go func() {
+		select {
+		case err := <-failed:
+			cancel(err)
+		case <-serving.Done():
+		}
+	}()
+	p.logger.Info("gateway is ready", "address", p.gateway.Addr().String(), "log", p.listener.Addr().String())
+	err := p.gateway.Run(serving)
+	if cause := context.Cause(serving); err == nil && ctx.Err() == nil {
+		err = cause
+	}
+	cancel(nil)
+	stop()
+	err = errors.Join(err, p.scribe.Record(context.WithoutCancel(ctx), p.siteBody("stopped")), p.server.Close())
+	all.Wait()
+	return err
+}
+
+// announce records that the gateway starts, and which rules are in force.
+func (p *process) announce(ctx context.Context) error {
+	return errors.Join(
+		p.scribe.Record(ctx, p.siteBody("started")),
+		p.scribe.Record(ctx, &trefoil.Body{Kind: trefoil.KindPolicy, Policy: &trefoil.PolicyBody{Hashes: p.rules.Hashes("", p.binary)}}))
+}
+
+func (p *process) siteBody(event string) *trefoil.Body {
+	b := &trefoil.SiteBody{Event: event, Part: "gateway", Site: p.config.Site}
+	for _, s := range p.config.Sites {
+		if s.Name == p.config.Site {
+			b.Country, b.Simulated = s.Country, s.Simulated
+		}
+	}
+	return &trefoil.Body{Kind: trefoil.KindSite, Site: b}
+}
+
+// close releases what is open, the log after all who append to it.
+func (p *process) close() error {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var errs []error
+	if p.gateway != nil {
+		p.gateway.Close()
+	}
+	if p.listener != nil {
+		if err := p.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {
+			errs = append(errs, err)
+		}
+	}
+	if p.store != nil {
+		p.store.Close()
+	}
+	if p.log != nil {
+		errs = append(errs, p.log.Close(ctx))
+	}
+	if p.clusters != nil {
+		errs = append(errs, p.clusters.Stop(ctx))
+	}
+	return errors.Join(errs...)
+}
