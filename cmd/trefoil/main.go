@@ -69,13 +69,18 @@ func newRoot() *cobra.Command {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
 	root.AddCommand(
+		newDatasetCommand(),
 		newKeyCommand(),
 		newMonitorCommand(),
 		newDecideCommand("approve", "Sign a request: yes", grant.KindApproval),
 		newDecideCommand("deny", "Sign a request: no", grant.KindDenial),
+		newGatewayCommand(),
+		newDemoCommand(),
+		newLogCommand(),
 		newPasswdCommand(),
 		newRequestCommand(),
 		newDecideCommand("revoke", "Take an approval back; sessions that rest on it end", grant.KindRevocation),
+		newVerifyCommand(),
 		newVersionCommand(),
 	)
 	return root
