@@ -68,6 +68,9 @@ func (b *Builder) Define(name string) (*trefoil.Definition, string, error) {
 	if ds == nil {
 		return nil, "", fmt.Errorf("dataset %s is not defined", name)
 	}
+	if def := b.cfg.Definitions[name]; def != nil {
+		return def, trefoil.DefinitionHash(def), nil
+	}
 	for _, c := range b.cfg.Catalogs {
 		if c.Database != ds.Source {
 			continue

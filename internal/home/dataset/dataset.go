@@ -31,6 +31,9 @@ type Config struct {
 	Clusters map[string]string // inside, outside → DSN of its steward, any database of it
 	Exporter string            // country of the exporter: its regime counts for every dataset
 
+	// Definitions, by dataset, are taken as they are where given; others are made of the files.
+	Definitions map[string]*trefoil.Definition
+
 	PseudonymKey string // key file, 32 random bytes; made when it is not there
 	DigestKey    string // key file, likewise
 	SubjectDir   string // relative names of subject lists start here
