@@ -123,7 +123,7 @@ func (d *diary) run(ctx context.Context, m *Monitor) {
 func (d *diary) drain(ctx context.Context, m *Monitor) error {
 	for {
 		d.mu.Lock()
-		batch := d.queue[:min(len(d.queue), 256)]
+		batch := d.queue[:batchOf(d.queue)]
 		d.mu.Unlock()
 		if len(batch) == 0 {
 			return nil
@@ -143,6 +143,20 @@ func (d *diary) drain(ctx context.Context, m *Monitor) error {
 			return err
 		}
 	}
+}
+
+// batchOf is how many remarks are written at once: decisions on records go together, in no
+// order but that of their times; a stop or an acknowledgement keeps its place among them.
+func batchOf(queue []remark) int {
+	for i, r := range queue {
+		switch {
+		case r.e.Type != entryRecord && i == 0:
+			return 1
+		case r.e.Type != entryRecord || i == 256:
+			return i
+		}
+	}
+	return len(queue)
 }
 
 // write appends a batch at once and returns how many from its beginning are durable.
