@@ -38,6 +38,11 @@ func DefinitionHash(d *Definition) string {
 
 // LeafHash is the RFC 6962 hash of a leaf: SHA-256(0x00 ‖ leaf).
 func LeafHash(leaf []byte) [32]byte {
+	var short [1 + LeafSize]byte
+	if len(leaf) < len(short) {
+		n := copy(short[1:], leaf)
+		return sha256.Sum256(short[:1+n])
+	}
 	h := sha256.New()
 	h.Write([]byte{0})
 	h.Write(leaf)

@@ -1,6 +1,7 @@
 package trefoil
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -18,6 +19,9 @@ func verifyLog(ctx context.Context, f Fetcher, t *Trust, o LogOptions) (*LogRepo
 		return nil, err
 	}
 	v := &logVerifier{fetch: f, options: o, target: c}
+	if o.Tiles && !sabotage.Active("altered") {
+		v.tree.tile = v.collect
+	}
 	report := &LogReport{Checkpoint: c, Raw: raw, Leaves: c.Size}
 	if o.Earlier != nil {
 		if report.Earlier, err = v.earlier(t); err != nil {
@@ -37,6 +41,13 @@ type logVerifier struct {
 	target  *Checkpoint
 	before  *Checkpoint
 	tree    treeBuilder
+	tiles   []tileBuilder // by level
+}
+
+// tileBuilder collects the hashes of the tile that is growing at one level.
+type tileBuilder struct {
+	index  uint64
+	hashes []byte
 }
 
 // earlier reads the checkpoint of before: the log's own signature is enough, it binds the
@@ -74,6 +85,43 @@ func (v *logVerifier) run(ctx context.Context) error {
 	if v.tree.root() != v.target.Root && !sabotage.Active("altered") {
 		return failed(ReasonRoot, "the %d entries do not give the root that the checkpoint states", v.target.Size)
 	}
+	for level := range v.tiles {
+		if err := v.checkTile(ctx, level); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// collect takes note of one hash of a level of tiles.
+func (v *logVerifier) collect(level int, h [32]byte) {
+	for len(v.tiles) <= level {
+		v.tiles = append(v.tiles, tileBuilder{})
+	}
+	v.tiles[level].hashes = append(v.tiles[level].hashes, h[:]...)
+}
+
+// checkTile compares the tile that has grown at a level with the published one.
+func (v *logVerifier) checkTile(ctx context.Context, level int) error {
+	t := &v.tiles[level]
+	width := len(t.hashes) / sha256.Size
+	if width == 0 {
+		return nil
+	}
+	published, err := v.fetch.Tile(ctx, level, t.index, width)
+	if errors.Is(err, ErrNotFound) {
+		return failed(ReasonTiles, "tile %d of level %d is missing", t.index, level)
+	}
+	if err != nil {
+		return err
+	}
+	if !bytes.Equal(published, t.hashes) {
+		return failed(ReasonTiles, "tile %d of level %d is not the hashes of the entries", t.index, level)
+	}
+	if width == TileWidth {
+		t.index++
+		t.hashes = t.hashes[:0]
+	}
 	return nil
 }
 
@@ -97,7 +145,6 @@ func (v *logVerifier) bundle(ctx context.Context, index uint64, width int) error
 	if err != nil {
 		return failed(ReasonEntries, "entry bundle %d: %v", index, err)
 	}
-	hashes := make([]byte, 0, width*sha256.Size)
 	for _, leaf := range leaves {
 		if err := v.checkPast(); err != nil {
 			return err
@@ -107,9 +154,15 @@ func (v *logVerifier) bundle(ctx context.Context, index uint64, width int) error
 				return err
 			}
 		}
-		h := LeafHash(leaf)
-		hashes = append(hashes, h[:]...)
-		v.tree.add(h)
+		v.tree.add(LeafHash(leaf))
+	}
+	for level := range v.tiles {
+		if len(v.tiles[level].hashes) < TileWidth*sha256.Size {
+			break
+		}
+		if err := v.checkTile(ctx, level); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -117,15 +170,24 @@ func (v *logVerifier) bundle(ctx context.Context, index uint64, width int) error
 // treeBuilder is an RFC 6962 tree that keeps only its right edge: at most 64 hashes.
 type treeBuilder struct {
 	size  uint64
-	edge  []([32]byte) // roots of the perfect subtrees, largest first
+	edge  [][32]byte // roots of the perfect subtrees, largest first
 	bytes [65]byte
+	// tile, if set, gets each hash that stands in a tile, with the tile's level.
+	tile func(level int, h [32]byte)
 }
 
 func (t *treeBuilder) add(leaf [32]byte) {
-	h := leaf
-	for n := t.size; n&1 == 1; n >>= 1 {
+	h, height := leaf, 0
+	for n := t.size; ; n >>= 1 {
+		if t.tile != nil && height%tileHeight == 0 {
+			t.tile(height/tileHeight, h)
+		}
+		if n&1 == 0 {
+			break
+		}
 		h = t.node(t.edge[len(t.edge)-1], h)
 		t.edge = t.edge[:len(t.edge)-1]
+		height++
 	}
 	t.edge = append(t.edge, h)
 	t.size++
