@@ -208,11 +208,15 @@ func (c *Cluster) Kill(ctx context.Context) error {
 	return nil
 }
 
-// Running reports whether the server process is there.
+// Running reports whether a server runs on the data directory, whoever started it.
 func (c *Cluster) Running() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.proc != nil && c.proc.alive()
+	if c.proc != nil {
+		return c.proc.alive()
+	}
+	pf, err := c.readPidFile()
+	return err == nil && pf != nil && contains(processesIn(c.DataDir()), pf.pid)
 }
 
 // PID is the postmaster's process number, 0 when it is stopped.
