@@ -95,13 +95,13 @@ func TestDeepNestingIsNotCovered(t *testing.T) {
 func TestTablesNameOnlyTheDataset(t *testing.T) {
 	cases := map[string]string{
 		"SELECT * FROM person p JOIN shop.orders o ON true": "public.person,shop.orders",
-		"SELECT * FROM my_private_name":                      "?",
-		"WITH alice AS (SELECT * FROM events) TABLE alice":   "public.events",
-		"COPY person TO STDOUT":                              "public.person",
-		"SELECT 1":                                           "",
-		"EXPLAIN ANALYZE SELECT * FROM orders":               "shop.orders",
-		"DELETE FROM other.person":                           "?",
-		"WITH person AS (SELECT 1) SELECT * FROM person":     "public.person",
+		"SELECT * FROM my_private_name":                     "?",
+		"WITH alice AS (SELECT * FROM events) TABLE alice":  "public.events",
+		"COPY person TO STDOUT":                             "public.person",
+		"SELECT 1":                                          "",
+		"EXPLAIN ANALYZE SELECT * FROM orders":              "shop.orders",
+		"DELETE FROM other.person":                          "?",
+		"WITH person AS (SELECT 1) SELECT * FROM person":    "public.person",
 	}
 	for sql, want := range cases {
 		if got := strings.Join(Classify(sql, dataset, nil).Tables, ","); got != want {
