@@ -36,7 +36,7 @@ func (w *World) makeSecrets(context.Context) error {
 	}
 	key := func(who, name string) string { return w.path(who, "keys", name) }
 	for _, paths := range [][]string{
-		{key("enclave", "pseudonyms")}, {key("enclave", "statements")}, {key("enclave", "digests")},
+		{key("enclave", "statements")}, // the keys of pseudonyms and digests are made by the first build
 		{key("enclave", "staff"), key("monitor", "staff")},
 		{key("enclave", "monitor.token"), key("monitor", "monitor.token")},
 		{key("monitor", "bodies.token")},

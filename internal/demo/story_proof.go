@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -76,40 +77,26 @@ func checkStop(ctx context.Context, w *World, e *Evidence) (err error) {
 			err = errors.Join(err, w.StartMonitor(context.WithoutCancel(ctx)))
 		}
 	}()
-	for _, try := range []struct {
-		who string
-		run func() error
-	}{
-		{"China, session open before", func() error { _, err := open.query(ctx, "SELECT count(*) FROM app.people"); return err }},
-		{"China, new session", func() error {
-			_, err := w.ask(ctx, "analyst-cn", "analytics", "SELECT count(*) FROM app.people")
+	const countPeople = "SELECT count(*) FROM app.people"
+	tries := []*stopped{
+		{who: "China, session open before", run: func() error { _, err := open.query(ctx, countPeople); return err }},
+		{who: "China, new session", run: func() error { _, err := w.ask(ctx, "analyst-cn", "analytics", countPeople); return err }},
+		{who: "Ireland, new session", run: func() error { _, err := w.ask(ctx, "analyst-ie", "support", countPeople); return err }},
+	}
+	var waiting sync.WaitGroup
+	for _, t := range tries {
+		waiting.Go(t.time)
+	}
+	reads, serviceErr := w.serveWhile(ctx, &waiting)
+	for _, t := range tries {
+		if err := t.check(e); err != nil {
 			return err
-		}},
-		{"Ireland, new session", func() error {
-			_, err := w.ask(ctx, "analyst-ie", "support", "SELECT count(*) FROM app.people")
-			return err
-		}},
-	} {
-		began := time.Now()
-		err := try.run()
-		took := time.Since(began)
-		refused := refusal(err)
-		if refused == nil {
-			return fmt.Errorf("%s: not stopped: %v", try.who, err)
-		}
-		e.Showf("%-28s %s: %s  (%.1f s)", try.who+":", refused.Code, refused.Message, took.Seconds())
-		if refused.Code != "57P03" || took > 10*time.Second {
-			return fmt.Errorf("%s: SQLSTATE %s after %s, want 57P03 within 10 s", try.who, refused.Code, took)
-		}
-		served, err := w.ask(ctx, "app", "platform", "SELECT count(*) FROM app.people")
-		if err != nil {
-			return fmt.Errorf("the service stands still: %w", err)
-		}
-		if n, err := served.only(); err != nil || n != strconv.FormatInt(w.Platform.People, 10) {
-			return fmt.Errorf("the service counted %s people: %v", n, err)
 		}
 	}
-	e.Showf("meanwhile the service read three times")
+	if serviceErr != nil {
+		return fmt.Errorf("the service stands still: %w", serviceErr)
+	}
+	e.Showf("meanwhile the service read %d times", reads)
 	began := time.Now()
 	if err := w.StartMonitor(ctx); err != nil {
 		return err
@@ -127,6 +114,67 @@ func checkStop(ctx context.Context, w *World, e *Evidence) (err error) {
 	}
 	e.Showf("monitor started again; released again after %.1f s", time.Since(began).Seconds())
 	return nil
+}
+
+// stopped is one attempt to read while the monitor is away.
+type stopped struct {
+	who  string
+	run  func() error
+	err  error
+	took time.Duration
+}
+
+func (t *stopped) time() {
+	began := time.Now()
+	t.err = t.run()
+	t.took = time.Since(began)
+}
+
+// check wants SQLSTATE 57P03 within ten seconds.
+func (t *stopped) check(e *Evidence) error {
+	refused := refusal(t.err)
+	if refused == nil {
+		return fmt.Errorf("%s: not stopped: %v", t.who, t.err)
+	}
+	e.Showf("%-28s %s: %s  (%.1f s)", t.who+":", refused.Code, refused.Message, t.took.Seconds())
+	if refused.Code != "57P03" || t.took > 10*time.Second {
+		return fmt.Errorf("%s: SQLSTATE %s after %s, want 57P03 within 10 s", t.who, refused.Code, t.took)
+	}
+	return nil
+}
+
+// serveWhile reads as the service, again and again, until the group is done. It returns how
+// often that went well, and the first error.
+func (w *World) serveWhile(ctx context.Context, waiting *sync.WaitGroup) (reads int, err error) {
+	over := make(chan struct{})
+	go func() {
+		waiting.Wait()
+		close(over)
+	}()
+	for {
+		served, readErr := w.ask(ctx, "app", "platform", "SELECT count(*) FROM app.people")
+		n, onlyErr := served.only()
+		switch {
+		case readErr != nil || onlyErr != nil:
+			err = errors.Join(err, readErr, onlyErr)
+		case n != strconv.FormatInt(w.Platform.People, 10):
+			err = errors.Join(err, fmt.Errorf("the service counted %s people", n))
+		default:
+			reads++
+		}
+		select {
+		case <-over:
+			if reads < 3 {
+				err = errors.Join(err, fmt.Errorf("the service read only %d times", reads))
+			}
+			return reads, err
+		case <-time.After(500 * time.Millisecond):
+			if err != nil {
+				<-over
+				return reads, err
+			}
+		}
+	}
 }
 
 // verify runs `trefoil verify` with nothing but the public keys: no configuration, an empty

@@ -90,9 +90,9 @@ func (w *World) start(ctx context.Context) error {
 		do   func(context.Context) error
 	}{
 		{"keys, certificates, passwords", w.makeSecrets},
-		{"three sites and two dataset clusters", w.startDatabases},
+		{"the first site, and two dataset clusters", w.startDatabases},
 		{fmt.Sprintf("a platform of %d people, %d watch events", w.Platform.People, w.Platform.Events()), w.load},
-		{"two synchronous replicas", w.startReplicas},
+		{"two more sites: synchronous replicas", w.startReplicas},
 		{"configuration", w.configure},
 		{"monitor", w.StartMonitor},
 		{"gateway and log", w.StartGateway},

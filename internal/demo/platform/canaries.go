@@ -33,10 +33,11 @@ func (p Platform) Canaries(n int64) []Canary {
 		if x.Phone != "" {
 			out = append(out, Canary{"app.people.phone", id, x.Phone})
 		}
-		if i < p.Payments() {
-			payer, iban := p.Payment(1 + i*p.Payments()/n)
-			out = append(out, Canary{"billing.payments.iban", payer, iban})
-		}
+	}
+	paid := min(n, p.Payments())
+	for i := range paid {
+		payer, iban := p.Payment(1 + i*p.Payments()/paid)
+		out = append(out, Canary{"billing.payments.iban", payer, iban})
 	}
 	return out
 }
