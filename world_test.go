@@ -183,3 +183,12 @@ func (w *world) permitFor(index uint64, r trefoil.Record, change func(*trefoil.P
 	}
 	return text
 }
+
+// noteOf signs text with the permit key; "" if it is no text of a note.
+func noteOf(text string, w *world) string {
+	out, err := note.Sign(&note.Note{Text: text}, w.permit)
+	if err != nil {
+		return ""
+	}
+	return string(out)
+}
