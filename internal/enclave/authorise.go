@@ -267,7 +267,7 @@ func refusal(d policy.Decision, state string) gateway.Refusal {
 	if strings.HasPrefix(d.Rule, "floor") {
 		reason = "floor"
 	}
-	article := strings.Join(d.Law, "; ")
+	article := strings.Join(slices.Compact(slices.Clone(d.Law)), "; ")
 	return gateway.Refusal{SQLState: state, Message: d.Reason, Rule: d.Rule, Law: article, Hint: d.Hint, Reason: reason,
 		Detail: fmt.Sprintf("Rule: %s. Law: %s.", d.Rule, article)}
 }
