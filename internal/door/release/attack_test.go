@@ -465,7 +465,7 @@ func TestLargeResultInBoundedMemory(t *testing.T) {
 	if files, _ := filepath.Glob(spill + "/*"); len(files) != 0 {
 		t.Errorf("spill files have names: %v", files)
 	}
-	if end := d.close(conn); end.Released < 200<<20 {
+	if end := d.close(conn); end.Released < 200_000_000 {
 		t.Errorf("released %d", end.Released)
 	}
 }

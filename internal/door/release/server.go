@@ -65,11 +65,11 @@ func (s *Session) pending() int {
 // read waits for bytes; for a short time only if a part of an answer could be cut.
 func (r *serverReader) read() (int, error) {
 	s := r.s
-	deadline := time.Time{}
+	quiet := time.Duration(0)
 	if s.current != nil && s.current.held.n > 0 && !r.open {
-		deadline = time.Now().Add(s.Limits.Quiet)
+		quiet = s.Limits.Quiet
 	}
-	if err := s.Server.SetReadDeadline(deadline); err != nil {
+	if err := s.wait(quiet); err != nil {
 		return 0, fmt.Errorf("set deadline: %w", err)
 	}
 	return s.Server.Read(r.buf[r.to:])

@@ -65,6 +65,8 @@ type Session struct {
 	draining, leaving        atomic.Bool
 	mu                       sync.Mutex
 	stopped                  *StopReason
+	deadline                 sync.Mutex
+	over                     bool // the server's deadline stays in the past
 }
 
 // opened is what the verified start record allows.
@@ -164,9 +166,27 @@ func (s *Session) unblock() {
 	past := time.Unix(1, 0)
 	s.in.SetReadDeadline(past)
 	s.in.SetWriteDeadline(past)
+	s.deadline.Lock()
+	s.over = true
 	s.Server.SetDeadline(past)
+	s.deadline.Unlock()
 	s.track.close()
 	close(s.halted)
+}
+
+// wait sets how long the next read of the server may take; zero is for ever. A halted
+// session does not wait.
+func (s *Session) wait(d time.Duration) error {
+	s.deadline.Lock()
+	defer s.deadline.Unlock()
+	at := time.Time{}
+	switch {
+	case s.over:
+		at = time.Unix(1, 0)
+	case d > 0:
+		at = time.Now().Add(d)
+	}
+	return s.Server.SetReadDeadline(at)
 }
 
 // open records the start of the session; its permit covers what reads nothing but catalogs.
