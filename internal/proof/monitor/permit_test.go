@@ -11,6 +11,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+	"golang.org/x/mod/sumdb/note"
 )
 
 func TestHonestReleasesArePermitted(t *testing.T) {
@@ -316,6 +317,51 @@ func TestGrantForClearInAdequateCountry(t *testing.T) {
 			w.refused(c.want, w.start(a), evidence...)
 		})
 	}
+}
+
+// TestSelfApprovedGrant: an approver's key that a principal holds approves nothing for them.
+func TestSelfApprovedGrant(t *testing.T) {
+	w := newWorld(t)
+	d := supportDefinition()
+	w.acknowledged(d)
+	self, key := newKey(t, "yuki")
+	v, err := note.NewVerifier(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.m.book.approvers[1].Verifier = v // known to the monitor, for every purpose
+	now := w.clock.now()
+	e := grant.New(grant.KindApproval, grant.Request{Dataset: d.Name, Definition: trefoil.DefinitionHash(d), From: now.Add(-time.Hour),
+		ID: strings.Repeat("a", 32), Policy: strings.Repeat("0", 64), Principal: "yuki", Purpose: d.Purpose,
+		Reason: strings.Repeat("1", 64), Until: now.Add(time.Hour)}, "yuki", now)
+	text, err := e.Text()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := note.Sign(&note.Note{Text: text}, self) // grant.Sign would not
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := w.access("yuki", d)
+	a.Grant, a.Approvals = e.Request.ID, []string{grant.KeyID(v)}
+	w.refused(ruleGrant, w.start(a), string(signed))
+}
+
+// TestRegionIsLessStrict: where no transfer is made, a session that began without the monitor
+// goes on, and what is missing is a finding; outside it is a refusal.
+func TestRegionIsLessStrict(t *testing.T) {
+	w := newWorld(t)
+	w.acknowledged(supportDefinition(), analyticsDefinition())
+	a := w.access("aoife", supportDefinition())
+	w.permitted(w.release(a, 3, 10, 40)) // its start was cosigned by another witness
+	w.permitted(w.release(a, 4, 10, 50))
+	w.refused(ruleReplay, w.release(a, 4, 10, 50))
+	w.permitted(w.release(a, 6, 10, 70)) // chunk 5 went without the monitor
+	w.refused(ruleGap, w.release(a, 7, 10, 60))
+	if got := w.found("gap"); got != 2 {
+		t.Errorf("%d gaps found, want 2", got)
+	}
+	w.refused(ruleSession, w.release(w.access("chen", analyticsDefinition()), 3, 10, 40))
 }
 
 func TestRevokedGrantGivesNothing(t *testing.T) {
