@@ -174,14 +174,13 @@ func (c Held) timeRule() string {
 	if Within(c.Form, Pseudonymised) || (c.Form == Clear && baseType(c.Type) == "date") {
 		return ""
 	}
-	unit, n := splitDetail(c.Detail)
+	// A bucket of a number does not count: nothing says whether it counts seconds or less.
+	unit, _ := splitDetail(c.Detail)
 	switch {
 	case c.Form != Generalised:
 		return "times must be coarsened"
 	case unit == "year" || unit == "month" || unit == "day" || unit == "hour" || unit == "lookup":
 		return ""
-	case unit == "bucket" && n >= 3600:
-		return "" // seconds since an epoch; in milliseconds this is an hour only from 3600000 on, which review must see
 	}
 	return "times must be coarsened to the hour or more"
 }

@@ -49,15 +49,18 @@ func (r Region) Contains(country string) bool { return r.members[country] }
 func (r Region) Countries() []string { return slices.Sorted(maps.Keys(r.members)) }
 
 // Resident reports whether a subject counts as living in region at a time: they do now, or
-// they left it less than 24 months before (DESIGN, Words: region and subject). Before is the
-// country before the last recorded change, changed its time; both may be unknown ("" and
-// zero). An unknown current country is no residence: use it to choose whom a dataset holds.
+// they left it less than 24 months before (DESIGN, Words: region and subject) for a country
+// that is at home in no regime. Whoever now lives under another regime counts there alone,
+// so that a dataset holds no subjects of a regime it does not name. Before is the country
+// before the last recorded change, changed its time; both may be unknown ("" and zero). An
+// unknown current country is no residence: use it to choose whom a dataset holds.
 func Resident(current, before string, changed time.Time, region Region, at time.Time) bool {
 	return Current().Resident(current, before, changed, region, at)
 }
 
-// Protected is Resident, but an unknown current country is protected: use it to choose whose
-// data must stay or come home.
+// Protected reports whether a subject's data must stay in region, or come home to it: they
+// live there, they left it less than 24 months before, wherever to, or nobody knows where
+// they live.
 func Protected(current, before string, changed time.Time, region Region, at time.Time) bool {
 	return Current().Protected(current, before, changed, region, at)
 }
@@ -67,6 +70,21 @@ func (d *Data) Resident(current, before string, changed time.Time, region Region
 	if !d.countries[current] {
 		return false
 	}
+	for _, home := range d.homes {
+		if slices.Contains(home, current) {
+			return region.Contains(current)
+		}
+	}
+	return d.lives(current, before, changed, region, at)
+}
+
+// Protected is the function of the same name over d.
+func (d *Data) Protected(current, before string, changed time.Time, region Region, at time.Time) bool {
+	return !d.countries[current] || d.lives(current, before, changed, region, at)
+}
+
+// lives is residence with its 24 months, for a known current country.
+func (d *Data) lives(current, before string, changed time.Time, region Region, at time.Time) bool {
 	if region.Contains(current) {
 		return true
 	}
@@ -77,11 +95,6 @@ func (d *Data) Resident(current, before string, changed time.Time, region Region
 	}
 	// A departure without a date never runs out: nothing says when it began.
 	return changed.IsZero() || at.Before(changed.AddDate(0, d.protection, 0))
-}
-
-// Protected is the function of the same name over d.
-func (d *Data) Protected(current, before string, changed time.Time, region Region, at time.Time) bool {
-	return !d.countries[current] || d.Resident(current, before, changed, region, at)
 }
 
 // RegimesOf returns the regimes that the data of subjects living in the given countries is

@@ -64,6 +64,7 @@ func TestLeavingEndsProtectionAfter24Months(t *testing.T) {
 		{"left, date not known", "US", "IE", time.Time{}, "2046-11-21", true, true},
 		{"moved, from where is not known", "US", "", moved, "2026-11-20", true, true},
 		{"moved long ago, from where is not known", "US", "", moved, "2026-11-21", false, false},
+		{"moved to another regime", "CH", "FR", moved, "2024-11-22", true, true},
 		{"never here", "US", "", time.Time{}, "2026-11-21", false, false},
 		{"moved outside", "US", "CA", moved, "2024-11-22", false, false},
 		{"unknown", "", "", time.Time{}, "2026-11-21", false, true},
@@ -76,6 +77,25 @@ func TestLeavingEndsProtectionAfter24Months(t *testing.T) {
 		if got := Protected(c.current, c.before, c.changed, DefaultRegion(), at); got != c.protected {
 			t.Errorf("%s: protected %v", c.name, got)
 		}
+	}
+}
+
+// TestDatasetHoldsNoSubjectOfAnotherRegime: whoever moved from France to Switzerland is a
+// Swiss subject now, for whom other countries are adequate, and is still protected.
+func TestDatasetHoldsNoSubjectOfAnotherRegime(t *testing.T) {
+	eea, err := NewRegion([]string{"EEA"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	moved := on("2026-10-01")
+	if Resident("CH", "FR", moved, eea, today) {
+		t.Error("a dataset of the EEA holds a Swiss subject")
+	}
+	if !Protected("CH", "FR", moved, eea, today) {
+		t.Error("protection ended at once")
+	}
+	if !Resident("US", "FR", moved, eea, today) {
+		t.Error("leaving for a country without a regime ended residence at once")
 	}
 }
 
@@ -147,7 +167,7 @@ func TestPseudonymisedDatasetHoldsNoMore(t *testing.T) {
 		{held(Behaviour, Time, Clear, "", "timestamp with time zone"), 0, false},
 		{held(Behaviour, Time, Clear, "", "date"), 0, true},
 		{held(Behaviour, Time, Clear, "", "bigint"), 0, false},
-		{held(Behaviour, Time, Generalised, "bucket:60", "bigint"), 0, false},
+		{held(Behaviour, Time, Generalised, "bucket:3600", "bigint"), 0, false},
 		{held(Behaviour, NoTrait, Clear, "", "timestamp with time zone"), 0, false},
 		{held(Behaviour, NoTrait, Clear, "", "timestamp(0) with time zone[]"), 0, false},
 		{held(Behaviour, NoTrait, Clear, "", "tstzrange"), 0, false},
