@@ -146,13 +146,13 @@ type heldTable struct {
 // known; loading overlaps with reading the next.
 func (r *work) all(ctx context.Context) error {
 	r.memory.Store(r.b.cfg.MemoryBytes)
+	r.b.cfg.Progress.Stage("tables", len(r.p.tables))
 	for _, t := range r.p.tables {
 		if t.choose != nil {
 			t.choose.at = r.s.at
 		}
 		r.b.cfg.Progress.Expect(t.name, t.src.Rows, t.src.Bytes)
 	}
-	r.b.cfg.Progress.Stage("tables", len(r.p.tables))
 	defer func() {
 		for _, h := range r.held {
 			if h.sorter != nil {

@@ -48,7 +48,8 @@ func Lines(w io.Writer) Progress {
 func (p *lineProgress) Stage(stage string, tables int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if tables > 0 {
+	if tables > 0 { // a build begins
+		p.expected, p.rows, p.bytes, p.start, p.last = 0, 0, 0, p.now(), p.now()
 		fmt.Fprintf(p.w, "%s: %d\n", stage, tables)
 		return
 	}
@@ -100,9 +101,13 @@ func Bar(w io.Writer) Progress {
 
 // What a terminal cannot show is no reason to fail a build: the bar's errors are dropped.
 
-func (p *barProgress) Stage(stage string, _ int) {
+func (p *barProgress) Stage(stage string, tables int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if tables > 0 { // a build begins
+		p.expected, p.bytes = 0, 0
+		p.bar.Reset()
+	}
 	if stage == "swap" {
 		_ = p.bar.Finish()
 		return
