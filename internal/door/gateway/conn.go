@@ -16,8 +16,8 @@ type conn struct {
 
 	mu      sync.Mutex
 	bound   time.Duration // of one write; ≤ 0: none
-	renewed time.Time // when the write deadline was last set
-	last    bool      // no more renewals: the session is ending
+	renewed time.Time     // when the write deadline was last set
+	last    bool          // no more renewals: the session is ending
 }
 
 // newConn wraps a connection that is being started: whoever starts it sets its deadlines.

