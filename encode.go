@@ -72,8 +72,8 @@ func (b *Body) check() error {
 	if !known {
 		return fmt.Errorf("unknown kind")
 	}
-	for name, present := range b.parts() {
-		if present != (name == want) {
+	for _, p := range b.parts() {
+		if p.present != (p.name == want) {
 			return fmt.Errorf("kind %s must have exactly the part %s", b.Kind, want)
 		}
 	}
@@ -98,19 +98,25 @@ var partOf = map[Kind]string{
 	KindSummary:    "summary",
 }
 
-func (b *Body) parts() map[string]bool {
-	return map[string]bool{
-		"catalog":  b.Catalog != nil,
-		"grant":    b.Grant != nil,
-		"incident": b.Incident != nil,
-		"key":      b.Key != nil,
-		"permit":   b.Permit != nil,
-		"policy":   b.Policy != nil,
-		"refusal":  b.Refusal != nil,
-		"release":  b.Release != nil,
-		"session":  b.Session != nil,
-		"site":     b.Site != nil,
-		"summary":  b.Summary != nil,
+// part says whether a body has one of its parts.
+type part struct {
+	name    string
+	present bool
+}
+
+func (b *Body) parts() [11]part {
+	return [...]part{
+		{"catalog", b.Catalog != nil},
+		{"grant", b.Grant != nil},
+		{"incident", b.Incident != nil},
+		{"key", b.Key != nil},
+		{"permit", b.Permit != nil},
+		{"policy", b.Policy != nil},
+		{"refusal", b.Refusal != nil},
+		{"release", b.Release != nil},
+		{"session", b.Session != nil},
+		{"site", b.Site != nil},
+		{"summary", b.Summary != nil},
 	}
 }
 
