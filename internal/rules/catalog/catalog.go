@@ -55,7 +55,8 @@ type Reference struct {
 // Column is one classified column. A column that is not Reviewed counts as withheld.
 type Column struct {
 	Name      string       `yaml:"name"`
-	Type      string       `yaml:"type"` // as format_type prints it
+	Type      string       `yaml:"type"`           // as format_type prints it
+	Base      string       `yaml:"base,omitempty"` // the type that a domain stands on, likewise
 	Category  law.Category `yaml:"category"`
 	Trait     law.Trait    `yaml:"trait,omitempty"`
 	Domain    string       `yaml:"domain,omitempty"` // pseudonym domain; equal domains join

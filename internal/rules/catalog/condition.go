@@ -29,8 +29,8 @@ type Condition struct {
 
 // CompileCondition checks text against the columns it may read: name → PostgreSQL type, as
 // format_type prints it. Dates and timestamps are CEL timestamps, whole numbers int, other
-// numbers double, truth values bool, and text, uuid, enums and addresses string. Columns of
-// other types cannot be named. The result must be true or false.
+// numbers double, truth values bool, and text, uuid and addresses string; enums and what is
+// not PostgreSQL's own are compared as they come. Documents and arrays cannot be named. The result must be true or false.
 func CompileCondition(text string, columns map[string]string) (*Condition, error) {
 	if len(text) > maxCondition {
 		return nil, fmt.Errorf("compile condition: longer than %d bytes", maxCondition)
@@ -131,8 +131,10 @@ func celType(pgType string) *cel.Type {
 		return cel.NullableType(cel.IntType)
 	case familyNumber:
 		return cel.NullableType(cel.DoubleType)
-	case familyText, familyUUID, familyNet, familyOther:
+	case familyText, familyUUID, familyNet:
 		return cel.NullableType(cel.StringType)
+	case familyOther:
+		return cel.DynType // an enum, or a domain whose base is not given
 	case familyDate, familyStamp:
 		return cel.NullableType(cel.TimestampType)
 	}

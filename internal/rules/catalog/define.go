@@ -14,7 +14,7 @@ import (
 
 // Definition returns the canonical definition of a dataset: sorted, and the same for files
 // that mean the same. Regimes are those its subjects may be exported under; none means all
-// of them. It fails where the dataset names what the catalog or purposes do not have; it
+// of them. A domain's type is the one it stands on. It fails where the dataset names what the catalog or purposes do not have; it
 // does not repeat Validate.
 //
 // Detail of a column: the unit of a generalisation (a lookup as "lookup:" and 16 hex digits
@@ -51,12 +51,15 @@ func Definition(ds *Dataset, cat *Catalog, purposes *Purposes, regimes ...law.Re
 }
 
 // smallestCell is the k that the build enforces: the dataset's own, or the default where the
-// dataset is meant to be pseudonymised.
+// dataset is pseudonymised or has to be.
 func (d *Dataset) smallestCell(def *trefoil.Definition) int64 {
 	if d.K != 0 {
 		return d.K
 	}
-	if class, _ := law.ClassOf(HeldColumns(def), law.DefaultK); class == law.ClassPseudonymised {
+	if d.Cluster == "outside" {
+		return law.DefaultK
+	}
+	if class, _ := law.ClassOf(heldColumns(def), law.DefaultK); class == law.ClassPseudonymised {
 		return law.DefaultK
 	}
 	return 0
@@ -67,11 +70,11 @@ func ClassOf(def *trefoil.Definition) (law.Class, []string) {
 	if def == nil {
 		return law.NoClass, []string{"there is no definition"}
 	}
-	return law.ClassOf(HeldColumns(def), def.K)
+	return law.ClassOf(heldColumns(def), def.K)
 }
 
-// HeldColumns puts a definition into the words of law.
-func HeldColumns(def *trefoil.Definition) []law.Held {
+// heldColumns puts a definition into the words of law.
+func heldColumns(def *trefoil.Definition) []law.Held {
 	held := make([]law.Held, len(def.Columns))
 	for i, c := range def.Columns {
 		held[i] = law.Held{Table: c.Table, Column: c.Column, Category: law.Category(c.Category), Trait: law.Trait(c.Trait),
@@ -80,13 +83,9 @@ func HeldColumns(def *trefoil.Definition) []law.Held {
 	return held
 }
 
-// FormsByCategory returns category → forms that the dataset holds, sorted: what every record
-// of the dataset carries.
-func FormsByCategory(def *trefoil.Definition) map[string][]string { return def.Forms() }
-
 // definedColumns is what a dataset holds of one column: nothing if it is withheld.
 func definedColumns(table string, c *Column, dc DatasetColumn) []trefoil.DefinedColumn {
-	one := trefoil.DefinedColumn{Category: string(c.Category), Column: c.Name, Table: table, Trait: string(c.Trait), Type: c.Type}
+	one := trefoil.DefinedColumn{Category: string(c.Category), Column: c.Name, Table: table, Trait: string(c.Trait), Type: c.Resolved()}
 	if len(dc.Paths) > 0 && c.Reviewed {
 		var all []trefoil.DefinedColumn
 		for path, form := range dc.Paths {
@@ -94,7 +93,7 @@ func definedColumns(table string, c *Column, dc DatasetColumn) []trefoil.Defined
 				continue
 			}
 			at := one
-			at.Type = c.Type + "#" + path
+			at.Type = one.Type + "#" + path
 			at.Form, at.Detail = string(form.Form), detail(table+"."+c.Name+"#"+path, form)
 			all = append(all, at)
 		}

@@ -88,10 +88,6 @@ func TestUnreviewedColumnIsNeverDefined(t *testing.T) {
 			t.Errorf("an unreviewed column is held as %s", c.Form)
 		}
 	}
-	note := f.Catalogs[0].TableOf("app.people").Column("note")
-	if form := Effective(note, DatasetColumn{Form: law.Clear}); form != law.Withheld {
-		t.Errorf("effective form %q", form)
-	}
 }
 
 func TestDefinitionOfNothingFails(t *testing.T) {
@@ -101,5 +97,14 @@ func TestDefinitionOfNothingFails(t *testing.T) {
 	}
 	if _, err := Definition(&Dataset{Name: "x", Source: "platform", Purpose: "none"}, f.Catalogs[0], f.Purposes); err == nil {
 		t.Error("no error for an unknown purpose")
+	}
+}
+
+// TestDomainIsWhatItStandsOn tries to hide a time behind a domain's name.
+func TestDomainIsWhatItStandsOn(t *testing.T) {
+	f := parseSamples(t, "{name: video_id, type: bigint, category: behaviour, domain: video, reviewed: true}",
+		"{name: video_id, type: app.moment, base: timestamp with time zone, category: behaviour, domain: video, reviewed: true}")
+	if class, why := ClassOf(define(t, f, "analytics")); class != law.ClassClear || len(why) != 1 {
+		t.Errorf("class %q: %v", class, why)
 	}
 }

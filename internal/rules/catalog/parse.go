@@ -1,9 +1,6 @@
 package catalog
 
-import (
-	"github.com/trefoil-eu/trefoil/internal/rules/law"
-	"github.com/trefoil-eu/trefoil/internal/strict"
-)
+import "github.com/trefoil-eu/trefoil/internal/strict"
 
 // ParseCatalog decodes catalog.yaml. File is used in errors only. The error is a
 // strict.Errors; what could be read and its positions are returned with it.
@@ -100,6 +97,14 @@ func (t *Table) Column(name string) *Column {
 	return nil
 }
 
+// Resolved returns the type behind the column's: what a domain stands on, else the type.
+func (c *Column) Resolved() string {
+	if c.Base != "" {
+		return c.Base
+	}
+	return c.Type
+}
+
 // DomainOf names the pseudonym domain of a column: its own, or schema.table.column, which it
 // shares with no other.
 func DomainOf(table string, c Column) string {
@@ -107,25 +112,4 @@ func DomainOf(table string, c Column) string {
 		return c.Domain
 	}
 	return table + "." + c.Name
-}
-
-// Effective returns the form in which a dataset holds a column: withheld unless the column
-// is reviewed; the most revealing of its paths if it has paths.
-func Effective(col *Column, dc DatasetColumn) law.Form {
-	if col == nil || !col.Reviewed {
-		return law.Withheld
-	}
-	if len(dc.Paths) == 0 {
-		return dc.Form
-	}
-	most := law.Withheld
-	for _, p := range dc.Paths {
-		if !p.Form.Known() {
-			return p.Form
-		}
-		if law.Within(most, p.Form) {
-			most = p.Form
-		}
-	}
-	return most
 }

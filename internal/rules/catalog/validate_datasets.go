@@ -106,7 +106,7 @@ func (c *checker) datasetColumns(ds *Dataset, t *Table, dt *DatasetTable, path s
 			c.paths(ds, col, dc, at, name)
 			continue
 		}
-		for _, why := range formRefusals(col.Type, dc, false) {
+		for _, why := range formRefusals(col.Resolved(), dc, false) {
 			c.fail(at+".form", "dataset %s: column %s: %s", ds.Name, name, why)
 		}
 	}
@@ -114,7 +114,7 @@ func (c *checker) datasetColumns(ds *Dataset, t *Table, dt *DatasetTable, path s
 
 // paths checks a document's paths.
 func (c *checker) paths(ds *Dataset, col *Column, dc DatasetColumn, at, name string) {
-	base, array := splitType(col.Type)
+	base, array := splitType(col.Resolved())
 	switch {
 	case familyOf(base) != familyJSON || array:
 		c.fail(at+".paths", "dataset %s: column %s: paths are for json and jsonb, not for %s", ds.Name, name, col.Type)
@@ -198,20 +198,20 @@ func (c *checker) rows(cat *Catalog, ds *Dataset, at string, about bool) {
 		}
 	}
 	if r.Condition != "" {
-		if _, err := CompileCondition(r.Condition, cat.ConditionColumns()); err != nil {
+		if _, err := CompileCondition(r.Condition, cat.conditionColumns()); err != nil {
 			c.fail(at+".condition", "dataset %s: %v", ds.Name, err)
 		}
 	}
 }
 
-// ConditionColumns returns the columns that a condition may read: the reviewed ones of the
+// conditionColumns returns the columns that a condition may read: the reviewed ones of the
 // person table, name → type.
-func (c *Catalog) ConditionColumns() map[string]string {
+func (c *Catalog) conditionColumns() map[string]string {
 	columns := map[string]string{}
 	if t := c.TableOf(c.Person.Table); t != nil {
 		for _, col := range t.Columns {
 			if col.Reviewed {
-				columns[col.Name] = col.Type
+				columns[col.Name] = col.Resolved()
 			}
 		}
 	}
