@@ -33,10 +33,10 @@ func (m *Monitor) Handler() http.Handler {
 	return mux
 }
 
-// limited bounds how often one address may ask.
+// limited bounds how often one address may ask without one of the two tokens.
 func (m *Monitor) limited(h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !m.bearer(r, m.token) && !m.limits.allow(r.RemoteAddr, m.now()) {
+		if !m.bearer(r, m.token) && !m.bearer(r, m.bodies) && !m.limits.allow(r.RemoteAddr, m.now()) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "too many requests", http.StatusTooManyRequests)
 			return
