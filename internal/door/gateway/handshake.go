@@ -68,7 +68,7 @@ func (g *Gateway) greet(raw net.Conn) (*hello, *refused) {
 
 // encrypt answers an encryption request.
 func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
-	if ask == wire.AskTLS && h.secure {
+	if h.secure {
 		return refusal(stageStartup, "08P01", reasonMalformed, "TLS is on already")
 	}
 	yes := ask == wire.AskTLS && g.c.TLS != nil
@@ -76,7 +76,8 @@ func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
 	if yes {
 		answer = 'S'
 	}
-	if _, err := h.conn.Write([]byte{answer}); err != nil {
+	// Written past the counter: the answer is no message of the session's.
+	if _, err := raw.Write([]byte{answer}); err != nil {
 		return gone()
 	}
 	if yes {

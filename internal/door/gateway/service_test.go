@@ -301,7 +301,7 @@ with c, c.cursor() as cur:
     cur.execute("create temp table t(a int, b text)")
     cur.executemany("insert into t values (%s, %s)", [(i, "Ø%d" % i) for i in range(50)])
     cur.copy_expert("copy t from stdin", io.StringIO("100\tx\n101\ty\n"))
-    cur.execute("select count(*), max(b) from t where a < %s", (200,))
+    cur.execute("select count(*), min(b) from t where a = any(%s)", ([7, 100, 101],))
     print(cur.fetchone())
     out = io.StringIO()
     cur.copy_expert("copy (select a from t order by a limit 3) to stdout", out)
@@ -318,11 +318,8 @@ except psycopg2.errors.DivisionByZero as e:
     print(e.pgcode)
 `
 	for _, user := range []string{"app", "aoife"} {
-		out, err := exec.Command(python, "-c", program, f.url(user, "sslmode=disable")).CombinedOutput()
-		want := "(52, 'Ø9')\n'0\\n1\\n2\\n'\n5050\n22012\n"
-		if user == "aoife" && err != nil { // the stand-in runner only forwards; it must not matter here
-			t.Errorf("%s: %v\n%s", user, err, out)
-		} else if !strings.Contains(strings.ReplaceAll(string(out), `'y'`, `'Ø9'`), want) {
+		out, err := exec.Command(python, "-c", program, f.url(user, "sslmode=disable")).Output() // the notice at connect goes to standard error
+		if want := "(3, 'x')\n'0\\n1\\n2\\n'\n5050\n22012\n"; err != nil || string(out) != want {
 			t.Errorf("%s: %v\n%s", user, err, out)
 		}
 	}
