@@ -48,10 +48,25 @@ func (w *World) openMirror(ctx context.Context) (*mirror, error) {
 	return m, nil
 }
 
-// fetch gets JSON with a bearer token, and returns the status.
+// fetch gets JSON with a bearer token, and returns the status. Where it is told to wait
+// (429), it does.
 func fetch(ctx context.Context, url, token string, into any) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 	defer cancel()
+	for {
+		code, err := fetchOnce(ctx, url, token, into)
+		if code != http.StatusTooManyRequests {
+			return code, err
+		}
+		select {
+		case <-ctx.Done():
+			return code, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+func fetchOnce(ctx context.Context, url, token string, into any) (int, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return 0, err
