@@ -94,7 +94,7 @@ func TestKill9AndRestart(t *testing.T) {
 	index := w.log.add(&trefoil.Body{At: w.clock.t, Kind: trefoil.KindCatalog, Origin: testOrigin,
 		Catalog: &trefoil.CatalogBody{Definition: d, Event: "defined", Hash: trefoil.DefinitionHash(d)}})
 	c := &crasher{w: w, old: map[uint64][32]byte{}}
-	rounds := 12
+	rounds := 8
 	if testing.Short() {
 		rounds = 3
 	}

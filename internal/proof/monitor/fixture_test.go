@@ -139,6 +139,18 @@ func (w *world) open() {
 	}
 }
 
+// quiet ends the own log's goroutines: a fuzzer would take what they do for news.
+func (w *world) quiet() {
+	w.t.Helper()
+	if err := w.m.diary.drain(context.Background(), w.m); err != nil {
+		w.t.Fatal(err)
+	}
+	if err := w.m.diary.log.Close(context.Background()); err != nil {
+		w.t.Fatal(err)
+	}
+	w.m.diary.log = nil
+}
+
 func (w *world) close() {
 	w.t.Helper()
 	if err := w.m.Close(context.Background()); err != nil {

