@@ -36,8 +36,8 @@ type Config struct {
 type Limits struct {
 	Sessions         int           // at once; default 1000
 	SessionsPer      int           // at once, of one principal; default 500
-	HalfOpen         int           // connections that are not authenticated yet; default 256
-	HalfOpenPer      int           // of one address; default 64
+	HalfOpen         int           // connections that are not authenticated yet; default 1024
+	HalfOpenPer      int           // of one address; default 256
 	Startup          time.Duration // from accept to authenticated; default 15 s
 	Login            time.Duration // to the database; default 10 s
 	ServiceMessage   int           // payload bytes; streamed, never held; default 1 GiB
@@ -55,8 +55,8 @@ type Limits struct {
 func (l *Limits) defaults() {
 	def(&l.Sessions, 1000)
 	def(&l.SessionsPer, 500)
-	def(&l.HalfOpen, 256)
-	def(&l.HalfOpenPer, 64)
+	def(&l.HalfOpen, 1024)
+	def(&l.HalfOpenPer, 256)
 	def(&l.Startup, 15*time.Second)
 	def(&l.Login, 10*time.Second)
 	def(&l.ServiceMessage, 1<<30)

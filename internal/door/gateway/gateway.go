@@ -169,8 +169,7 @@ func (g *Gateway) serve(ctx context.Context, raw net.Conn, addr netip.Addr) {
 		return
 	}
 	h.conn.settle(g.c.Limits.Write)
-	left()
-	g.open(ctx, h, who, access, secret)
+	g.open(ctx, h, who, access, secret, left)
 }
 
 // admit authenticates a client that asks for a session. What is known of it goes into access.
@@ -195,8 +194,9 @@ func (g *Gateway) admit(h *hello, access *trefoil.Access) (who identity.Principa
 	return who, secret, nil
 }
 
-// open authorises an authenticated client and runs its session to the end.
-func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, access trefoil.Access, secret int) {
+// open authorises an authenticated client and runs its session to the end. It counts as half
+// open until it counts as a session, so that decisions under way are bounded too.
+func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, access trefoil.Access, secret int, left func()) {
 	now := g.c.Now()
 	database := h.startup.Params["database"]
 	if database == "" {
@@ -227,6 +227,7 @@ func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, ac
 		g.refuse(h.conn, access, r)
 		return
 	}
+	left()
 	defer s.stopTimers()
 	defer g.sessions.close(s)
 	s.expire()
