@@ -65,14 +65,14 @@ func openDoor(t testing.TB, config func(*Config)) *door {
 		"INSERT INTO person SELECT i, 'plan' || i % 3, 'secret-' || i FROM generate_series(1, 1000) i",
 		"CREATE TABLE events (id bigint, at timestamptz, kind text)",
 		"DO $$ BEGIN CREATE ROLE release_reader LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
+		"ALTER ROLE release_reader PASSWORD 'reader'",
 		"GRANT SELECT ON person, events TO release_reader",
 	)
 	cfg, err := pgx.ParseConfig(d.admin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.dsn = fmt.Sprintf("host=%s port=%d dbname=%s user=%s password=%s sslmode=disable",
-		cfg.Host, cfg.Port, cfg.Database, cfg.User, cfg.Password)
+	d.dsn = c.SocketDSN("release_reader", "reader", cfg.Database)
 	d.listen, err = net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -118,9 +118,6 @@ func (d *door) session(conn net.Conn) error {
 	ctx := context.Background()
 	pc, err := pgconn.Connect(ctx, d.dsn)
 	if err != nil {
-		return err
-	}
-	if _, err := pc.Exec(ctx, "SET SESSION AUTHORIZATION release_reader").ReadAll(); err != nil {
 		return err
 	}
 	h, err := pc.Hijack()

@@ -92,7 +92,7 @@ func New(c Config) (*Session, error) {
 		order: make(chan *parcel, c.Limits.Window), halted: make(chan struct{}),
 		size: c.Limits.FirstBytes,
 	}
-	s.Config.Client = nil // only letOut writes
+	s.Config.Client = nil
 	s.state = statement.NewState(c.Shared)
 	s.track = newTracker(s.state)
 	for name, value := range c.Parameters {
