@@ -81,6 +81,8 @@ func newRoot() *cobra.Command {
 		newRequestCommand(),
 		newDecideCommand("revoke", "Take an approval back; sessions that rest on it end", grant.KindRevocation),
 		newVerifyCommand(),
+		newCheckCommand(),
+		newInitCommand(),
 		newVersionCommand(),
 	)
 	return root

@@ -129,7 +129,7 @@ func (w *work) guessType(t *subjectTable, c *postgres.Column, s *shape) guess {
 		return neutral("a number without a telling name")
 	case famDate, famStamp:
 		if percent, ok := s.mostly(shapeBirth); ok && t == w.person && s.distinct*2 > s.values && !named(c.Name, []string{"created", "updated", "joined", "since", "hired", "hiredate"}) {
-			return guess{category: law.Identifier, trait: law.Birth, why: fmt.Sprintf("%d%% of sampled values are %s", percent, shapeBirth)}
+			return guess{category: law.Behaviour, trait: law.Birth, why: fmt.Sprintf("%d%% of sampled values are %s", percent, shapeBirth)}
 		}
 		return guess{category: law.Behaviour, trait: law.Time, quiet: true, why: "a " + string(f)}
 	case famTime:

@@ -3,6 +3,7 @@ package intake
 import (
 	"fmt"
 	"regexp"
+	"strings"
 
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
@@ -23,7 +24,7 @@ func (w *work) catalog() *catalog.Catalog {
 		entry := catalog.Table{Table: t.name, Subject: t.subject, References: t.refs, Note: t.note}
 		for _, c := range t.Columns {
 			g := t.guesses[c.Name]
-			entry.Columns = append(entry.Columns, catalog.Column{Name: c.Name, Type: c.Type, Category: g.category, Trait: g.trait, Domain: g.domain, Why: g.why})
+			entry.Columns = append(entry.Columns, catalog.Column{Name: c.Name, Type: c.Type, Base: standsOn(c), Category: g.category, Trait: g.trait, Domain: g.domain, Why: g.why})
 		}
 		cat.Tables = append(cat.Tables, entry)
 	}
@@ -188,11 +189,25 @@ func (w *work) firstForm(t *subjectTable, c *postgres.Column) (catalog.DatasetCo
 	return dc, true
 }
 
+// standsOn is the type behind a domain, or behind the domain of an array's elements; "" for
+// other types.
+func standsOn(c *postgres.Column) string {
+	elem, _, _ := strings.Cut(strings.TrimSuffix(c.Type, "[]"), "(")
+	switch {
+	case c.TypeKind == "domain":
+		return c.BaseType
+	case c.ElemType != "" && strings.HasSuffix(c.Type, "[]") && !strings.HasPrefix(c.ElemType, elem):
+		return c.ElemType + "[]"
+	}
+	return ""
+}
+
 // allowed asks the law whether a pseudonymised dataset may hold the column so.
 func (w *work) allowed(t *subjectTable, c *postgres.Column, dc catalog.DatasetColumn) bool {
 	g := t.guesses[c.Name]
+	seen := catalog.Column{Type: c.Type, Base: standsOn(c)}
 	class, _ := law.ClassOf([]law.Held{{Table: t.name, Column: c.Name, Category: g.category, Trait: g.trait, Form: dc.Form, Detail: dc.By,
-		Type: c.Type, Person: t == w.person}}, law.DefaultK)
+		Type: seen.Resolved(), Person: t == w.person}}, law.DefaultK)
 	return class == law.ClassPseudonymised
 }
 
@@ -200,16 +215,7 @@ func (w *work) allowed(t *subjectTable, c *postgres.Column, dc catalog.DatasetCo
 // out the columns that are refused: a type without a pseudonym, ends of a reference that
 // would not join.
 func (w *work) dropRefused(cat *catalog.Catalog, out *catalog.Datasets, purposes *catalog.Purposes) {
-	reviewed := *cat
-	reviewed.Tables = nil
-	for _, t := range cat.Tables {
-		columns := append([]catalog.Column(nil), t.Columns...)
-		for i := range columns {
-			columns[i].Reviewed = true
-		}
-		t.Columns = columns
-		reviewed.Tables = append(reviewed.Tables, t)
-	}
+	reviewed := AsReviewed(&catalog.Files{Catalogs: []*catalog.Catalog{cat}}).Catalogs
 	for range 8 {
 		src, err := EncodeDatasets(out)
 		if err != nil {
@@ -220,7 +226,7 @@ func (w *work) dropRefused(cat *catalog.Catalog, out *catalog.Datasets, purposes
 			return
 		}
 		lines := map[int]bool{}
-		for _, e := range catalog.Validate(&catalog.Files{Catalogs: []*catalog.Catalog{&reviewed}, Datasets: parsed, DatasetsPositions: pos, Purposes: purposes}) {
+		for _, e := range catalog.Validate(&catalog.Files{Catalogs: reviewed, Datasets: parsed, DatasetsPositions: pos, Purposes: purposes}) {
 			if e.File == "datasets.yaml" {
 				lines[e.Line] = true
 			}

@@ -95,6 +95,9 @@ func (w *work) namedTables(from *subjectTable, of string) []*subjectTable {
 		if stem(t.Name.Name) != of {
 			r++
 		}
+		if lastWord(t.Name.Name) != of {
+			r += 4 // by the name of its key alone
+		}
 		return r
 	}
 	var out []*subjectTable

@@ -119,6 +119,10 @@ func (w *work) personal(t *subjectTable) string {
 			switch k.category {
 			case law.Identifier, law.Contact, law.Special, law.Device:
 				return k.what
+			case law.Behaviour:
+				if k.trait == law.Birth {
+					return k.what
+				}
 			case law.Financial:
 				if k.what != "money" {
 					return k.what
