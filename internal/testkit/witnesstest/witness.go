@@ -1,5 +1,5 @@
-// Package witnesstest is a C2SP tlog-witness inside a test: it can go away, answer late, forge
-// its cosignature or cosign anything, on demand.
+// Package witnesstest is a C2SP tlog-witness inside a test: it can go away, answer late, or forge
+// its cosignature, on demand.
 //
 // The invariant it keeps: unless told to misbehave it cosigns only what is consistent with
 // what it cosigned before. It keeps its state in memory; the real witness is the monitor's.
@@ -53,7 +53,6 @@ const (
 	Away        // answers 503 at once
 	Silent      // accepts the request and never answers
 	Forged      // answers with a cosignature whose bytes were changed
-	Liar        // cosigns anything that the log signed
 )
 
 // Key makes a fresh key pair for a log or a permit (Ed25519 signed note).
@@ -169,12 +168,6 @@ func (w *Witness) Latest() uint64 {
 	return w.latest.Size
 }
 
-// Cosign adds a cosignature of this witness to a checkpoint, whatever it says.
-func (w *Witness) Cosign(cp []byte) ([]byte, error) {
-	line, err := w.sign(cp)
-	return append(bytes.Clone(cp), line...), err
-}
-
 func (w *Witness) sign(cp []byte) ([]byte, error) {
 	text, _, ok := bytes.Cut(cp, []byte("\n\n"))
 	if !ok {
@@ -229,15 +222,13 @@ func (w *Witness) answer(rw http.ResponseWriter, raw []byte, mode Mode) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if mode != Liar {
-		if status := w.consistent(old, path, c); status != http.StatusOK {
-			rw.Header().Set("Content-Type", "text/x.tlog.size")
-			rw.WriteHeader(status)
-			fmt.Fprintf(rw, "%d\n", w.latest.Size)
-			return
-		}
-		w.latest = *c
+	if status := w.consistent(old, path, c); status != http.StatusOK {
+		rw.Header().Set("Content-Type", "text/x.tlog.size")
+		rw.WriteHeader(status)
+		fmt.Fprintf(rw, "%d\n", w.latest.Size)
+		return
 	}
+	w.latest = *c
 	line, err := w.sign(cp)
 	if err != nil {
 		http.Error(rw, err.Error(), http.StatusInternalServerError)
