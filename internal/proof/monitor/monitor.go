@@ -74,7 +74,7 @@ func New(ctx context.Context, c Config) (*Monitor, error) {
 	if m.now == nil {
 		m.now = time.Now
 	}
-	for _, step := range []func(context.Context, Config) error{m.openRules, m.openState, m.openLogs, m.openDiary} {
+	for _, step := range []func(context.Context, Config) error{m.openRules, m.openState, m.openLogs, m.openDiary, m.openOrders} {
 		if err := step(ctx, c); err != nil {
 			return nil, errors.Join(fmt.Errorf("open monitor: %w", err), m.Close(context.WithoutCancel(ctx)))
 		}
@@ -192,6 +192,9 @@ func (m *Monitor) openLog(i int, l WatchedLog, hc *http.Client) (*follower, erro
 	return f, nil
 }
 
+// openOrders obeys what was ordered while no monitor ran, before anything is permitted.
+func (m *Monitor) openOrders(context.Context, Config) error { return m.obey() }
+
 // step appends e to the journal and applies it. The state's lock is held.
 func (m *Monitor) step(e *entry, body []byte) (uint64, error) {
 	seq, at, err := m.journal.append(e, body)
@@ -232,7 +235,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 			loop(every, "follow log", func(ctx context.Context) error { return f.sync(ctx, m) })
 		}
 	}
-	loop(time.Second, "watch for orders", func(context.Context) error { return m.Watch() })
+	loop(200*time.Millisecond, "watch for orders", func(context.Context) error { return m.Watch() })
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
@@ -242,7 +245,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 	return nil
 }
 
-// Watch looks once at what Run looks at every second: stop orders, and records without their
+// Watch looks once at what Run looks at five times a second: stop orders, and records without their
 // permit.
 func (m *Monitor) Watch() error {
 	m.unasked()
