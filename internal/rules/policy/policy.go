@@ -181,6 +181,3 @@ func (e *Engine) Policies() map[string]string {
 	}
 	return out
 }
-
-// Schema returns the text of the Cedar schema.
-func Schema() []byte { return slices.Clone(schemaText) }
