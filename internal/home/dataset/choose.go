@@ -47,7 +47,7 @@ type conditionValue struct {
 // makeChooser compiles the dataset's choice of rows.
 func (p *plan) makeChooser(cfg Config) error {
 	t := p.byName[p.cat.Person.Table]
-	if t == nil {
+	if t == nil || !t.person {
 		return nil // tables of nobody alone
 	}
 	r := p.ds.Rows

@@ -131,7 +131,7 @@ func (p *plan) addTable(name string) (*table, error) {
 	case src.Kind == postgres.Foreign:
 		return nil, fmt.Errorf("table %s is a foreign table: its rows are elsewhere", name)
 	}
-	t := &table{name: name, src: src, cat: cat, person: name == p.cat.Person.Table}
+	t := &table{name: name, src: src, cat: cat, person: name == p.cat.Person.Table && !cat.Subject.Nobody}
 	for _, other := range p.schema.Tables {
 		t.inherited = t.inherited || slices.Contains(other.Inherits, src.Name)
 	}

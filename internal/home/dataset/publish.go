@@ -36,7 +36,7 @@ func (t *target) publish(ctx context.Context, p *plan, r *Report) error {
 			{"retire old schemas", func() error { return t.retire(ctx, tx) }},
 			{"rename schemas", func() error { return t.rename(ctx, tx, append(p.schemas(), infoSchema)) }},
 			{"set " + setting, func() error {
-				return exec(ctx, tx, "ALTER DATABASE "+postgres.Quote(t.name)+" SET "+setting+" = "+literal(Describe(p.def)))
+				return execAll(ctx, tx, "ALTER DATABASE "+postgres.Quote(t.name)+" SET "+setting+" = "+literal(Describe(p.def)))
 			}},
 		} {
 			if err := step.run(); err != nil {
@@ -47,7 +47,7 @@ func (t *target) publish(ctx context.Context, p *plan, r *Report) error {
 	})
 }
 
-func exec(ctx context.Context, tx pgx.Tx, statements ...string) error {
+func execAll(ctx context.Context, tx pgx.Tx, statements ...string) error {
 	for _, s := range statements {
 		if _, err := tx.Exec(ctx, s); err != nil {
 			return err
@@ -81,7 +81,7 @@ func (t *target) retire(ctx context.Context, tx pgx.Tx) error {
 	for _, o := range present {
 		away := clip(fmt.Sprintf("%s%d", oldPrefix, o.oid))
 		role := postgres.Quote(group(t.name))
-		if err := exec(ctx, tx,
+		if err := execAll(ctx, tx,
 			"REVOKE ALL ON SCHEMA "+postgres.Quote(o.name)+" FROM "+role+", PUBLIC",
 			"ALTER SCHEMA "+postgres.Quote(o.name)+" RENAME TO "+postgres.Quote(away)); err != nil {
 			return err
@@ -95,7 +95,7 @@ func (t *target) rename(ctx context.Context, tx pgx.Tx, schemas []string) error 
 	role := postgres.Quote(group(t.name))
 	for _, s := range schemas {
 		name := postgres.Quote(s)
-		if err := exec(ctx, tx,
+		if err := execAll(ctx, tx,
 			"ALTER SCHEMA "+postgres.Quote(shadow(s))+" RENAME TO "+name,
 			"GRANT USAGE ON SCHEMA "+name+" TO "+role,
 			"GRANT SELECT ON ALL TABLES IN SCHEMA "+name+" TO "+role); err != nil {
@@ -109,7 +109,7 @@ func (t *target) rename(ctx context.Context, tx pgx.Tx, schemas []string) error 
 func describe(ctx context.Context, tx pgx.Tx, def *trefoil.Definition, r *Report) error {
 	in := func(name string) string { return postgres.Name{Schema: shadow(infoSchema), Name: name}.Quoted() }
 	role := postgres.Quote(group(def.Name))
-	if err := exec(ctx, tx,
+	if err := execAll(ctx, tx,
 		"SET LOCAL check_function_bodies = off", // the function names the schema as it will be
 		"CREATE TABLE "+in("columns")+` (table_schema text NOT NULL, table_name text NOT NULL, column_name text NOT NULL,
 			data_type text NOT NULL, category text NOT NULL, form text NOT NULL, detail text NOT NULL)`,
