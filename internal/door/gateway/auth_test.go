@@ -324,9 +324,9 @@ func TestReplicationIsRefused(t *testing.T) {
 func TestStartupParameters(t *testing.T) {
 	f := start(t, nil)
 	tg := f.through("app")
-	tg.Params = map[string]string{"application_name": "wire é", "options": "-c search_path=pg_catalog -c work_mem=5MB", "TimeZone": "Europe/Oslo"}
+	tg.Params = map[string]string{"application_name": "wire", "options": "-c search_path=pg_catalog -c work_mem=5MB", "TimeZone": "Europe/Oslo"}
 	c, o := f.open(tg)
-	if o.Params["application_name"] != "wire ??" && o.Params["application_name"] != "wire é" || o.Params["TimeZone"] != "Europe/Oslo" {
+	if o.Params["application_name"] != "wire" || o.Params["TimeZone"] != "Europe/Oslo" {
 		t.Fatalf("%v", o.Params)
 	}
 	c.Close()

@@ -43,6 +43,7 @@ type Limits struct {
 	ServiceMessage   int           // payload bytes; streamed, never held; default 1 GiB
 	Write            time.Duration // a client or server that takes no byte for so long is closed; default 15 min
 	Drain            time.Duration // from the stop to closing busy sessions; default 30 s
+	Grace            time.Duration // last words of a session that is ended, and of the gateway itself; default 5 s
 	Summary          time.Duration // interval of summaries; default 1 min
 	StatementText    int           // bytes of one statement's text that are looked at; default 64 KiB
 	Statements       int           // distinct statements a session's summary may name; default 500
@@ -62,6 +63,7 @@ func (l *Limits) defaults() {
 	def(&l.ServiceMessage, 1<<30)
 	def(&l.Write, 15*time.Minute)
 	def(&l.Drain, 30*time.Second)
+	def(&l.Grace, 5*time.Second)
 	def(&l.Summary, time.Minute)
 	def(&l.StatementText, 64<<10)
 	def(&l.Statements, 500)

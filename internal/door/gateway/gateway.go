@@ -81,7 +81,7 @@ func (g *Gateway) CloseSessions(match func(SessionInfo) bool, reason string) int
 }
 
 // grace is how long an ending session may take for its last words.
-func (g *Gateway) grace() time.Duration { return 5 * time.Second }
+func (g *Gateway) grace() time.Duration { return max(g.c.Limits.Grace, 0) }
 
 // Run serves until ctx ends, then drains: no new connections, idle sessions are told at
 // once, busy ones after Limits.Drain, and all their records are written. It returns when
@@ -110,7 +110,8 @@ func (g *Gateway) Run(ctx context.Context) error {
 	stopClerk, done := context.WithTimeout(work, g.grace())
 	g.clerk.finish(stopClerk) // while the recorder works this empties the queue
 	done()
-	stopWork()
+	stopWork() // what still waits for the recorder gives up
+	g.wg.Wait()
 	<-g.clerk.done
 	<-ticking
 	return err
@@ -259,7 +260,8 @@ func (g *Gateway) judge(d *Decision, params map[string]string) *refused {
 }
 
 // drain ends all sessions: idle ones at once, the others when they become idle or after
-// Limits.Drain. Clients that are not authenticated yet are closed.
+// Limits.Drain. Clients that are not authenticated yet are closed. A session whose last
+// records nobody takes is not waited for.
 func (g *Gateway) drain(ctx context.Context) {
 	close(g.draining)
 	g.half.closeAll()
@@ -272,6 +274,10 @@ func (g *Gateway) drain(ctx context.Context) {
 		late := time.Now().After(over)
 		for _, s := range g.sessions.list(func(s *session) bool { return late || s.tally != nil && s.tally.idle() }) {
 			s.finish(&End{SQLState: "57P01", Message: "the gateway is shutting down", Outcome: "drained"})
+		}
+		if time.Now().After(over.Add(2 * g.grace())) {
+			g.c.Logger.Error("sessions left when the gateway stopped", "sessions", len(g.Sessions()))
+			return
 		}
 		select {
 		case <-left:

@@ -231,6 +231,25 @@ func TestDrain(t *testing.T) {
 	}
 }
 
+// TestStopsThoughNothingCanBeRecorded: a recorder that never takes a record delays the stop
+// by a bound, not for ever.
+func TestStopsThoughNothingCanBeRecorded(t *testing.T) {
+	f := start(t, func(c *gateway.Config, _ *authoriser) {
+		c.Limits.Drain, c.Limits.Grace, c.Limits.RecordQueue = 100*time.Millisecond, 200*time.Millisecond, 1
+	})
+	f.records.setFail(true)
+	c, _ := f.open(f.through("app"))
+	query(t, c, "begin")
+	before := time.Now()
+	f.stop()
+	if d := time.Since(before); d > 5*time.Second {
+		t.Fatalf("stopped after %v", d)
+	}
+	if e := lastError(t, c); e.SQLState != "57P01" {
+		t.Fatalf("%+v", e)
+	}
+}
+
 func TestServerVanishes(t *testing.T) {
 	c := pgtest.Private(t, pgtest.WithTLS(), pgtest.WithAccess(postgres.Access{GatewayName: "gateway", GatewayUsers: []string{"app"}}))
 	c.Exec(t, c.SuperuserDSN("postgres"), "create role app login")
@@ -339,6 +358,22 @@ func TestReleaseHandover(t *testing.T) {
 	req := f.auth.asked[0]
 	if req.Database != "platform" || len(req.Places) != 3 || req.Places[2].Country != "IE" || req.Session != s.Access.Session {
 		t.Fatalf("%+v", req)
+	}
+}
+
+// TestTLSAnswerIsNotCounted: the byte that declines TLS is no message; the count handed over
+// is the same with and without it.
+func TestTLSAnswerIsNotCounted(t *testing.T) {
+	f := start(t, nil)
+	var fixed [2]int64
+	for i, mode := range []string{"disable", "prefer"} {
+		f.connect(f.url("aoife", "sslmode="+mode))
+		f.runner.mu.Lock()
+		fixed[i] = f.runner.last.Fixed
+		f.runner.mu.Unlock()
+	}
+	if fixed[0] != fixed[1] || fixed[0] == 0 {
+		t.Fatalf("%d bytes without a TLS request, %d with one", fixed[0], fixed[1])
 	}
 }
 
