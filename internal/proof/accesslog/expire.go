@@ -42,6 +42,9 @@ func (l *Log) Expire(ctx context.Context, now time.Time) (int, error) {
 
 // expire drops what was appended to one segment before cutoff.
 func (s *store) expire(name segmentName, cutoff time.Time) (int, error) {
+	if day, err := time.Parse("20060102", name.day); err == nil && !day.Before(cutoff) {
+		return 0, nil // nothing in it is older than its day's beginning
+	}
 	f, err := os.OpenFile(s.path(name), os.O_RDWR, 0)
 	if err != nil {
 		return 0, err

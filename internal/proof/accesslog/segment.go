@@ -32,6 +32,7 @@ const (
 	stateDeleted = 2
 
 	maxSegment = 256 << 20
+	maxPayload = trefoil.SaltSize + 2*trefoil.MaxBodySize // salt, body and opening at their largest
 )
 
 var entryMagic = [4]byte{'T', 'F', 'R', '1'}
@@ -108,7 +109,7 @@ func parseHeader(h []byte) (*entry, int, error) {
 		opening: int(binary.LittleEndian.Uint32(h[20:])),
 	}
 	copy(e.leaf[:], h[24:])
-	if n > maxSegment || e.opening > n {
+	if n > maxPayload || e.opening > n {
 		return nil, 0, errTorn
 	}
 	return e, n, nil
