@@ -298,3 +298,7 @@ func (w *world) approve(by string, s note.Signer, principal string, d *trefoil.D
 	}
 	return id, text
 }
+
+func replaced(text []byte, old, new string) []byte {
+	return bytes.ReplaceAll(text, []byte(old), []byte(new))
+}

@@ -22,21 +22,21 @@ import (
 func (m *Monitor) Handler() http.Handler {
 	mux := http.NewServeMux()
 	judging := make(chan struct{}, maxJudging)
-	mux.HandleFunc("POST /add-checkpoint", m.limited(m.addCheckpoint))
+	mux.HandleFunc("POST /add-checkpoint", m.limited(m.asks, m.addCheckpoint))
 	mux.HandleFunc("POST /permit", m.withToken(judging, m.permit))
 	mux.HandleFunc("POST /acknowledge", m.withToken(judging, m.acknowledgement))
-	mux.HandleFunc("GET /mirror/{log}/{path...}", m.limited(m.mirror))
-	mux.HandleFunc("GET /bodies/{log}/{index}", m.limited(m.body))
-	mux.HandleFunc("GET /status", m.limited(m.status))
+	mux.HandleFunc("GET /mirror/{log}/{path...}", m.limited(m.reads, m.mirror))
+	mux.HandleFunc("GET /bodies/{log}/{index}", m.limited(m.reads, m.body))
+	mux.HandleFunc("GET /status", m.limited(m.reads, m.status))
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
-	mux.HandleFunc("/log/", m.limited(http.StripPrefix("/log", m.diary.handler(m.bodies)).ServeHTTP))
+	mux.HandleFunc("/log/", m.limited(m.reads, http.StripPrefix("/log", m.diary.handler(m.bodies)).ServeHTTP))
 	return mux
 }
 
 // limited bounds how often one address may ask without one of the two tokens.
-func (m *Monitor) limited(h http.HandlerFunc) http.HandlerFunc {
+func (m *Monitor) limited(l *limiter, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !m.bearer(r, m.token) && !m.bearer(r, m.bodies) && !m.limits.allow(r.RemoteAddr, m.now()) {
+		if !m.bearer(r, m.token) && !m.bearer(r, m.bodies) && !m.asks.allow(r.RemoteAddr, m.now()) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "too many requests", http.StatusTooManyRequests)
 			return
@@ -49,7 +49,7 @@ func (m *Monitor) limited(h http.HandlerFunc) http.HandlerFunc {
 func (m *Monitor) withToken(slots chan struct{}, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !m.bearer(r, m.token) {
-			if !m.limits.allow(r.RemoteAddr, m.now()) {
+			if !m.asks.allow(r.RemoteAddr, m.now()) {
 				http.Error(w, "too many requests", http.StatusTooManyRequests)
 				return
 			}

@@ -82,7 +82,7 @@ func TestFloodFromOneAddressIsLimited(t *testing.T) {
 		h.ServeHTTP(rec, r)
 		return rec.Code
 	}
-	for range burst {
+	for range askBurst {
 		if code := ask("192.0.2.1:99", ""); code != 400 {
 			t.Fatalf("within the burst: %d", code)
 		}
@@ -96,9 +96,9 @@ func TestFloodFromOneAddressIsLimited(t *testing.T) {
 		t.Errorf("with the token: %d, want 400", code)
 	}
 	for i := range 3 * maxAddresses { // many addresses do not fill the memory
-		w.m.limits.allow(fmt.Sprintf("[2001:db8:%x:%x::1]:1", i>>16, i&0xffff), w.clock.now())
+		w.m.asks.allow(fmt.Sprintf("[2001:db8:%x:%x::1]:1", i>>16, i&0xffff), w.clock.now())
 	}
-	if n := len(w.m.limits.bucket); n > maxAddresses {
+	if n := len(w.m.asks.bucket); n > maxAddresses {
 		t.Errorf("%d addresses are kept, want at most %d", n, maxAddresses)
 	}
 	w.clock.add(time.Second)

@@ -12,13 +12,20 @@ const (
 	maxAddCheckpoint = 64 << 10 // bytes
 	maxPermitRequest = 2 << 20  // bytes
 	maxJudging       = 64       // requests with the token that are worked on at a time
-	perSecond        = 50       // unauthenticated requests of one address
-	burst            = 200
 	maxAddresses     = 10_000
+)
+
+// Rates of one address without the token. A log asks for about ten cosignatures a second;
+// a verifier reads a whole mirror.
+const (
+	asksPerSecond, askBurst   = 50, 200
+	readsPerSecond, readBurst = 5_000, 20_000
 )
 
 // limiter bounds how often one address may ask without the token.
 type limiter struct {
+	perSecond, burst float64
+
 	mu     sync.Mutex
 	bucket map[string]*bucket
 }
@@ -28,7 +35,9 @@ type bucket struct {
 	at   time.Time
 }
 
-func newLimiter() *limiter { return &limiter{bucket: map[string]*bucket{}} }
+func newLimiter(perSecond, burst float64) *limiter {
+	return &limiter{perSecond: perSecond, burst: burst, bucket: map[string]*bucket{}}
+}
 
 // allow takes one from the address's bucket.
 func (l *limiter) allow(addr string, now time.Time) bool {
@@ -46,10 +55,10 @@ func (l *limiter) allow(addr string, now time.Time) bool {
 		if len(l.bucket) >= maxAddresses {
 			l.forget(now)
 		}
-		b = &bucket{left: burst, at: now}
+		b = &bucket{left: l.burst, at: now}
 		l.bucket[host] = b
 	}
-	b.left = min(burst, b.left+now.Sub(b.at).Seconds()*perSecond)
+	b.left = min(l.burst, b.left+now.Sub(b.at).Seconds()*l.perSecond)
 	b.at = now
 	if b.left < 1 {
 		return false
@@ -61,7 +70,7 @@ func (l *limiter) allow(addr string, now time.Time) bool {
 // forget drops full buckets; if all are in use, it drops all of them.
 func (l *limiter) forget(now time.Time) {
 	for k, b := range l.bucket {
-		if now.Sub(b.at).Seconds()*perSecond >= burst {
+		if now.Sub(b.at).Seconds()*l.perSecond >= l.burst {
 			delete(l.bucket, k)
 		}
 	}

@@ -57,7 +57,8 @@ type Monitor struct {
 	followers []*follower
 	byHash    map[string]*follower
 	diary     *diary
-	limits    *limiter
+	asks      *limiter
+	reads     *limiter
 	once      sync.Once
 }
 
@@ -67,7 +68,8 @@ var errLocked = errors.New("monitor directory is in use by another process")
 // New opens a monitor's directory and everything in state/, repairing what a crash left. It
 // fails rather than run on state that it cannot trust.
 func New(ctx context.Context, c Config) (*Monitor, error) {
-	m := &Monitor{dir: c.Dir, rules: c.Rules, logger: c.Logger, now: c.Now, byHash: map[string]*follower{}, limits: newLimiter()}
+	m := &Monitor{dir: c.Dir, rules: c.Rules, logger: c.Logger, now: c.Now, byHash: map[string]*follower{},
+		asks: newLimiter(asksPerSecond, askBurst), reads: newLimiter(readsPerSecond, readBurst)}
 	if m.logger == nil {
 		m.logger = slog.New(slog.DiscardHandler)
 	}
