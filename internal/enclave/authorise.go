@@ -107,7 +107,8 @@ func (a *Authoriser) Authorise(ctx context.Context, q gateway.Request) gateway.D
 }
 
 // asActor turns the request of a service that serves people into one of the person behind
-// it: their employer and workplace, the network of the service.
+// it: their employer and workplace, the network of the service. The service sees what the
+// person sees, so it must itself be in the region, wholly.
 func (a *Authoriser) asActor(q gateway.Request) (gateway.Request, *gateway.Decision) {
 	actor, known := a.rules.People.Directory.Lookup(q.Params[gateway.ActorParameter])
 	if !known || actor.Service {
@@ -116,6 +117,15 @@ func (a *Authoriser) asActor(q gateway.Request) (gateway.Request, *gateway.Decis
 			Detail: "Sessions of a service that serves people go the release path as the person behind them.",
 			Hint:   "name a person of people.yaml in the start-up parameter " + gateway.ActorParameter})
 		return q, &no
+	}
+	for _, p := range q.Places {
+		if !a.rules.Region.Contains(p.Country) {
+			no := deny(a.access(q, law.Assessment{}), gateway.Refusal{SQLState: "28000",
+				Message: "a service that serves people must itself be in the region", Rule: "serves-humans", Law: "GDPR art. 44", Reason: "floor",
+				Detail: "Its " + p.Source + " country is not in the region, or unknown; it would see what the person behind it sees.",
+				Hint:   "run the service in the region, or let people connect themselves"})
+			return q, &no
+		}
 	}
 	service := q.Principal.ID
 	q.Principal = actor

@@ -57,6 +57,7 @@ people:
 services:
   - {id: app, verifier: %[1]q, databases: [shop], role: app, site: dublin-1}
   - {id: abroad, verifier: %[1]q, databases: [shop], role: app, country: CN}
+  - {id: farm, verifier: %[1]q, databases: [shop], serves_humans: true, employer: shop-cn, site: dublin-1}
   - {id: desk, verifier: %[1]q, databases: [shop], serves_humans: true, site: dublin-1}
 `, verifier)
 	config, err := os.ReadFile(filepath.Join(dir, "enclave.yaml"))
@@ -268,6 +269,17 @@ func TestAServiceThatServesPeopleIsTheOneBehindIt(t *testing.T) {
 	q.Params[gateway.ActorParameter] = "app"
 	if d := a.Authorise(t.Context(), q); d.Path != gateway.Deny {
 		t.Error("a service is no actor")
+	}
+}
+
+// A dashboard that a company in China runs in Ireland names a colleague in Ireland.
+func TestAServiceFromOutsideIsNotTheOneBehindIt(t *testing.T) {
+	s := load(t)
+	_, a := s.ready()
+	q := s.ask(t, "farm", "care")
+	q.Params[gateway.ActorParameter] = "ie"
+	if d := a.Authorise(t.Context(), q); d.Path != gateway.Deny || d.Refusal.Rule != "serves-humans" {
+		t.Errorf("path %d, rule %q", d.Path, d.Refusal.Rule)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
 
@@ -104,6 +105,11 @@ func (c *Config) validateNames(bad func(string, string, ...any)) {
 	for name, e := range c.Entities {
 		if len(e.Country) != 2 || strings.ToUpper(e.Country) != e.Country {
 			bad("entities."+name+".country", "%q is not an ISO 3166-1 alpha-2 country", e.Country)
+		}
+		for i, scope := range e.Scopes {
+			if _, known := law.Current().Scope(scope); !known {
+				bad(fmt.Sprintf("entities.%s.scopes[%d]", name, i), "%q is no scope that an adequacy decision asks for", scope)
+			}
 		}
 	}
 }

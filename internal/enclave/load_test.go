@@ -40,6 +40,7 @@ func TestLoadSaysWhereAndWhat(t *testing.T) {
 		{"date: 2026-01-01", "date: soon", "is not a date"},
 		{"site: dublin-1\n", "site: dublin-9\n", `site "dublin-9" is not listed`},
 		{"role: processor, scopes", "role: processor, scope", "scope"},
+		{"jp-appi", "jp-api", "is no scope"},
 		{"country: JP", "country: Japan", "is not an ISO 3166-1"},
 		{"clusters:\n  inside", "clusters:\n  beside", "inside or outside"},
 	} {
