@@ -102,9 +102,8 @@ func (b *Builder) drop(ctx context.Context, name string) (*Dropped, error) {
 	}
 	role := postgres.Quote(group(name))
 	for _, sql := range []string{
-		"SET ROLE " + postgres.OwnerRole,
+		// As the steward, who owns it by membership and may end the sessions in it.
 		"DROP DATABASE " + postgres.Quote(name) + " WITH (FORCE)",
-		"RESET ROLE",
 		"DROP ROLE IF EXISTS " + role,
 	} {
 		if _, err := t.admin.Exec(ctx, sql); err != nil {
