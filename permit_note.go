@@ -39,7 +39,7 @@ func OpenPermit(text string, v note.Verifier) (Permit, error) {
 		return Permit{}, errors.New("open permit: no permit key to check it with")
 	}
 	n, err := note.Open([]byte(text), note.VerifierList(v))
-	if err != nil {
+	if err != nil || !canonical(n) {
 		return Permit{}, errors.New("open permit: no valid signature of the permit key")
 	}
 	p, err := parsePermit(n.Text)

@@ -1,6 +1,7 @@
 package trefoil
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"slices"
@@ -60,7 +61,7 @@ func (t *Trust) VerifyCheckpoint(cp []byte) (*Checkpoint, error) {
 	if err != nil {
 		return nil, failed(ReasonFormat, "%v", err)
 	}
-	if _, err := note.Open(cp, note.VerifierList(t.Log)); err != nil {
+	if n, err := note.Open(cp, note.VerifierList(t.Log)); err != nil || !canonical(n) {
 		return nil, failed(ReasonLogSignature, "the checkpoint carries no valid signature of the log's key %s", t.Log.Name())
 	}
 	if c.Origin != t.Log.Name() {
@@ -75,6 +76,17 @@ func (t *Trust) VerifyCheckpoint(cp []byte) (*Checkpoint, error) {
 		return nil, failed(ReasonQuorum, "%d of %d needed witnesses cosigned the checkpoint", len(c.Witnessed), need)
 	}
 	return c, nil
+}
+
+// canonical reports whether the verified signatures are in the one spelling of their base64:
+// the note library lets the unused bits at the end be anything.
+func canonical(n *note.Note) bool {
+	for _, s := range n.Sigs {
+		if _, err := base64.StdEncoding.Strict().DecodeString(s.Base64); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // quorum returns how many witnesses must have cosigned. No witness is trusted: nothing
@@ -107,7 +119,7 @@ func (t *Trust) cosignatures(cp []byte) []Cosignature {
 			continue
 		}
 		n, err := note.Open(cp, note.VerifierList(w))
-		if err != nil {
+		if err != nil || !canonical(n) {
 			continue
 		}
 		at, err := fnote.CoSigV1Timestamp(n.Sigs[0])

@@ -195,18 +195,21 @@ func TestTruncatedReceipts(t *testing.T) {
 	}
 }
 
-// TestReceiptsWithOneBitFlipped flips bits all over a receipt: it must not verify as anything
-// else than what it was (a flip within an unknown signature's name is ignored by the format).
+// TestReceiptsWithOneBitFlipped flips every bit of a receipt: not one of them may be free.
 func TestReceiptsWithOneBitFlipped(t *testing.T) {
 	w := newWorld(t)
 	text, err := w.receipt(release(t, nil)).Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 600 {
+	bits := rand.Perm(8 * len(text))
+	if testing.Short() {
+		bits = bits[:2000]
+	}
+	for _, bit := range bits {
 		bad := bytes.Clone(text)
-		i := rand.IntN(len(bad))
-		bad[i] ^= 1 << rand.IntN(8)
+		i := bit / 8
+		bad[i] ^= 1 << (bit % 8)
 		r, err := trefoil.ParseReceipt(bad)
 		if err != nil {
 			continue

@@ -203,14 +203,13 @@ func (l *Log) Size() uint64 {
 	return l.next
 }
 
-// Checkpoint returns the last published checkpoint that verified, or nil.
+// Checkpoint returns the published checkpoint if it verifies, else nil.
 func (l *Log) Checkpoint() *trefoil.Checkpoint {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.seen == nil {
+	p, err := l.readPublication()
+	if err != nil {
 		return nil
 	}
-	return l.seen.checkpoint
+	return p.checkpoint
 }
 
 // Close refuses new records, brings those under way into the log, waits for their checkpoint
