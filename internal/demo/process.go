@@ -35,7 +35,7 @@ func (w *World) spawn(name string, args ...string) (*process, error) {
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if !w.o.Detach {
-		cmd.SysProcAttr.Pdeathsig = syscall.SIGTERM
+		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL // what it would wait for is going too
 	}
 	p := &process{name: name, done: make(chan struct{})}
 	started := make(chan error, 1)

@@ -16,7 +16,7 @@ import (
 // verdict is a line of the story: its mark and the claim's id.
 var verdict = regexp.MustCompile(`(?m)^(✓|✗) .* \[(\w+), [0-9.]+ s\]$`)
 
-// tell builds nothing: it runs the story of a binary with one claim sabotaged, and returns
+// tell runs the story of a binary with one claim sabotaged, and returns
 // the ids of the claims that held and of those that did not.
 func tell(t *testing.T, binary, claim string) (held, failed []string) {
 	t.Helper()
