@@ -161,8 +161,11 @@ func (f *follower) bundle(ctx context.Context, m *Monitor, bundle uint64, leaves
 	for i, g := range got {
 		index := from + uint64(i)
 		if err := f.take(m, index, leaves[index-bundle*trefoil.TileWidth], g); err != nil {
-			return index, f.waiting(m, index, err)
+			return index, errors.Join(f.waiting(m, index, err), m.journal.wait(m.journal.last()))
 		}
+	}
+	if err := m.journal.wait(m.journal.last()); err != nil {
+		return from, err
 	}
 	f.mu.Lock()
 	f.stuck = time.Time{}

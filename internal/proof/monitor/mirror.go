@@ -17,7 +17,7 @@ func (m *Monitor) knows(log int, index uint64) bool {
 }
 
 // mirrored keeps a body that the log gave, which its leaf commits to, and draws what follows
-// from it: it may only narrow what is permitted.
+// from it: it may only narrow what is permitted. It is durable once the journal's last entry is.
 func (m *Monitor) mirrored(log int, index uint64, leaf [32]byte, b *trefoil.Body, rec trefoil.Record) error {
 	now := m.now()
 	outside := trefoil.Unpermitted(b) && m.zoneOf(b, now) != law.ZoneRegion
@@ -29,17 +29,14 @@ func (m *Monitor) mirrored(log int, index uint64, leaf [32]byte, b *trefoil.Body
 	}
 	e := recordEntry(b, index, leaf, rec.Salt, now)
 	found := m.audit(b, e, index)
-	seq, err := m.step(e, rec.Body)
+	_, err := m.step(e, rec.Body)
 	if err == nil {
 		if follow := consequence(b, e); follow != nil {
-			seq, err = m.step(follow, nil)
+			_, err = m.step(follow, nil)
 		}
 	}
 	s.mu.Unlock()
 	if err != nil {
-		return err
-	}
-	if err := m.journal.wait(seq); err != nil {
 		return err
 	}
 	if outside {

@@ -149,7 +149,8 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 func (m *Monitor) openLogs(_ context.Context, c Config) error {
 	hc := c.HTTP
 	if hc == nil {
-		hc = &http.Client{Timeout: 10 * time.Second}
+		hc = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
+			MaxIdleConnsPerHost: bodyFetchers, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 10 * time.Second}}
 	}
 	for i, l := range m.rules.Logs {
 		f, err := m.openLog(i, l, hc)
