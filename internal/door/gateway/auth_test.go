@@ -35,7 +35,7 @@ func TestWrongPasswordAndUnknownUserLookAlike(t *testing.T) {
 	wrong, unknown := f.through("app"), f.through("nobody")
 	wrong.Password = "guess"
 	a, b := f.refused(wrong), f.refused(unknown)
-	if a.ErrorFields != b.ErrorFields || a.SQLState != "28P01" {
+	if a.Fields != b.Fields || a.SQLState != "28P01" {
 		t.Fatalf("wrong password: %+v; unknown user: %+v", a, b)
 	}
 	if strings.Contains(b.Error(), "nobody") {

@@ -2,6 +2,7 @@ package wiretest
 
 import (
 	"crypto/tls"
+	"encoding/binary"
 	"fmt"
 	"net"
 	"slices"
@@ -9,8 +10,6 @@ import (
 	"time"
 
 	"github.com/xdg-go/scram"
-
-	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
 // Target is where a script's connections go.
@@ -43,8 +42,11 @@ type Opened struct {
 	Notices []string // rendered
 }
 
+// Fields are an error's, as far as tests ask for them.
+type Fields struct{ Severity, SQLState, Message, Detail, Hint string }
+
 // Refused is an ErrorResponse instead of a session.
-type Refused struct{ wire.ErrorFields }
+type Refused struct{ Fields }
 
 // Error implements error.
 func (r *Refused) Error() string { return r.SQLState + ": " + r.Message }
@@ -58,7 +60,7 @@ func Open(target Target) (net.Conn, *Opened, error) {
 	_ = c.SetDeadline(time.Now().Add(patience))
 	if target.TLS != nil {
 		var answer [1]byte
-		if _, err := c.Write(wire.AppendSSLRequest(nil)); err != nil {
+		if _, err := c.Write([]byte{0, 0, 0, 8, 4, 210, 22, 47}); err != nil {
 			return nil, nil, err
 		}
 		if _, err := c.Read(answer[:]); err != nil || answer[0] != 'S' {
@@ -70,7 +72,7 @@ func Open(target Target) (net.Conn, *Opened, error) {
 	for k, v := range target.Params {
 		params[k] = v
 	}
-	if _, err := c.Write(wire.AppendStartup(nil, params)); err != nil {
+	if _, err := c.Write(startup(params)); err != nil {
 		return nil, nil, err
 	}
 	o, err := login(c, target.Password)
@@ -96,59 +98,96 @@ func login(c net.Conn, password string) (*Opened, error) {
 			return nil, err
 		}
 		switch typ {
-		case wire.ErrorResponse:
-			f, err := wire.ParseFields(p)
-			if err != nil {
-				return nil, err
-			}
-			return nil, &Refused{f}
-		case wire.NoticeResponse:
+		case 'E':
+			return nil, &Refused{ParseFields(p)}
+		case 'N':
 			o.Notices = append(o.Notices, render(typ, p))
-		case wire.ParameterStatus:
-			name, value, err := wire.ParseParameterStatus(p)
-			if err != nil {
-				return nil, err
-			}
-			o.Params[name] = value
-		case wire.BackendKeyData:
-			if o.PID, o.Secret, err = wire.ParseBackendKeyData(p); err != nil {
-				return nil, err
-			}
-		case wire.Authentication:
+		case 'S':
+			b := cursor{b: p}
+			name := b.cstr()
+			o.Params[name] = b.cstr()
+		case 'K':
+			b := cursor{b: p}
+			o.PID, o.Secret = b.u32(), b.b
+		case 'R':
 			if err := answer(c, conv, p); err != nil {
 				return nil, err
 			}
-		case wire.ReadyForQuery:
+		case 'Z':
 			return o, nil
 		}
 	}
 }
 
+// answer goes one step on in authentication.
 func answer(c net.Conn, conv *scram.ClientConversation, p []byte) error {
-	code, data, err := wire.ParseAuthentication(p)
-	if err != nil {
-		return err
-	}
-	step := ""
-	switch code {
-	case wire.AuthSASL:
-		offered, err := wire.ParseMechanisms(data)
-		if err != nil || !slices.Contains(offered, "SCRAM-SHA-256") {
+	b := cursor{b: p}
+	switch code := b.u32(); code {
+	case 0:
+		return nil
+	case 10:
+		var offered []string
+		for m := b.cstr(); m != ""; m = b.cstr() {
+			offered = append(offered, m)
+		}
+		if !slices.Contains(offered, "SCRAM-SHA-256") {
 			return fmt.Errorf("SCRAM-SHA-256 is not offered: %v", offered)
 		}
-		if step, err = conv.Step(""); err != nil {
+		first, err := conv.Step("")
+		if err != nil {
 			return err
 		}
-		_, err = c.Write(wire.AppendSASLInitial(nil, "SCRAM-SHA-256", step))
+		body := binary.BigEndian.AppendUint32([]byte("SCRAM-SHA-256\x00"), uint32(len(first)))
+		_, err = c.Write(message('p', append(body, first...)))
 		return err
-	case wire.AuthSASLContinue:
-		if step, err = conv.Step(string(data)); err != nil {
+	case 11:
+		final, err := conv.Step(string(b.b))
+		if err != nil {
 			return err
 		}
-		_, err = c.Write(wire.AppendMessage(nil, wire.Password, []byte(step)))
+		_, err = c.Write(message('p', []byte(final)))
 		return err
-	case wire.AuthSASLFinal:
-		_, err = conv.Step(string(data))
+	case 12:
+		_, err := conv.Step(string(b.b))
+		return err
+	default:
+		return fmt.Errorf("authentication method %d", code)
 	}
-	return err
+}
+
+// startup builds a start-up packet of protocol 3.0.
+func startup(params map[string]string) []byte {
+	b := []byte{0, 3, 0, 0}
+	for name, value := range params {
+		b = append(append(append(append(b, name...), 0), value...), 0)
+	}
+	b = append(b, 0)
+	return append(binary.BigEndian.AppendUint32(nil, uint32(len(b)+4)), b...)
+}
+
+// message puts a header before a payload.
+func message(typ byte, payload []byte) []byte {
+	return append(binary.BigEndian.AppendUint32([]byte{typ}, uint32(len(payload)+4)), payload...)
+}
+
+// ParseFields reads an ErrorResponse's payload.
+func ParseFields(p []byte) Fields {
+	var f Fields
+	b := cursor{b: p}
+	for len(b.b) > 1 && !b.bad {
+		code, value := b.take(1)[0], b.cstr()
+		switch code {
+		case 'V':
+			f.Severity = value
+		case 'C':
+			f.SQLState = value
+		case 'M':
+			f.Message = value
+		case 'D':
+			f.Detail = value
+		case 'H':
+			f.Hint = value
+		}
+	}
+	return f
 }

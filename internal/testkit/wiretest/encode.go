@@ -96,5 +96,5 @@ func encode(name, args string) ([]byte, error) {
 	default:
 		return nil, fmt.Errorf("unknown frontend message %q", name)
 	}
-	return append(binary.BigEndian.AppendUint32([]byte{typ}, uint32(len(b)+4)), b...), nil
+	return message(typ, b), nil
 }

@@ -5,8 +5,6 @@ import (
 	"net"
 	"strings"
 	"testing"
-
-	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
 // canned answers every write with the same bytes, then hangs up.
@@ -34,9 +32,9 @@ func parse(t *testing.T, src string) *Script {
 
 func TestTranscript(t *testing.T) {
 	s := parse(t, "# comment\n> Query {\"String\":\"select 1\"}\nuntil end\n")
-	answer := wire.AppendMessage(nil, wire.CommandComplete, []byte("SELECT 1\x00"))
-	answer = wire.AppendReadyForQuery(answer, 'I')
-	answer = wire.AppendErrorResponse(answer, wire.ErrorFields{Severity: "FATAL", SQLState: "57P01", Message: "m"})
+	answer := message('C', []byte("SELECT 1\x00"))
+	answer = append(answer, message('Z', []byte("I"))...)
+	answer = append(answer, message('E', []byte("SFATAL\x00VFATAL\x00C57P01\x00Mm\x00\x00"))...)
 	got := strings.Join(s.Run(t, canned(answer)), "\n")
 	want := "until end\nCommandComplete \"SELECT 1\"\nReadyForQuery I\nErrorResponse V=\"FATAL\" C=\"57P01\" M=\"m\"\nend"
 	if got != want {
@@ -48,18 +46,18 @@ func TestTranscript(t *testing.T) {
 // another transcript; what is the server's own by nature does not.
 func TestDifferencesAreSeen(t *testing.T) {
 	s := parse(t, "> Sync\nuntil end\n")
-	base := wire.AppendMessage(nil, wire.DataRow, []byte("\x00\x01\x00\x00\x00\x01a"))
+	base := message('D', []byte("\x00\x01\x00\x00\x00\x01a"))
 	for name, c := range map[string]struct {
 		other []byte
 		same  bool
 	}{
-		"another value":   {wire.AppendMessage(nil, wire.DataRow, []byte("\x00\x01\x00\x00\x00\x01b")), false},
-		"NULL":            {wire.AppendMessage(nil, wire.DataRow, []byte("\x00\x01\xff\xff\xff\xff")), false},
+		"another value":   {message('D', []byte("\x00\x01\x00\x00\x00\x01b")), false},
+		"NULL":            {message('D', []byte("\x00\x01\xff\xff\xff\xff")), false},
 		"one row more":    {append(append([]byte(nil), base...), base...), false},
 		"nothing":         {nil, false},
-		"cut short":       {wire.AppendMessage(nil, wire.DataRow, []byte("\x00\x01\x00\x00\x00\x09a")), false},
+		"cut short":       {message('D', []byte("\x00\x01\x00\x00\x00\x09a")), false},
 		"the same":        {base, true},
-		"a notice before": {append(wire.AppendNoticeResponse(nil, wire.ErrorFields{Message: "x"}), base...), false},
+		"a notice before": {append(message('N', []byte("Mx\x00\x00")), base...), false},
 	} {
 		a, b := s.Run(t, canned(base)), s.Run(t, canned(c.other))
 		if same := strings.Join(a, "\n") == strings.Join(b, "\n"); same != c.same {
