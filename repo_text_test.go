@@ -78,7 +78,7 @@ func shown(page string) []string {
 			continue
 		}
 		line = strings.TrimPrefix(strings.TrimPrefix(line, "$ "), "bin/")
-		if fenced && strings.HasPrefix(line, "trefoil ") {
+		if fenced && regexp.MustCompile(`^trefoil ([a-z-])`).MatchString(line) {
 			line, _, _ = strings.Cut(line, "  #")
 			line, _, _ = strings.Cut(line, " | ")
 			out = append(out, line)

@@ -68,7 +68,7 @@ func (w *World) Tell(ctx context.Context, out io.Writer) []Outcome {
 		}
 		fmt.Fprintf(out, "\n%s %s [%s, %.1f s]\n", mark, claim.Text, claim.ID, time.Since(began).Seconds())
 		for _, line := range evidence.lines {
-			fmt.Fprintf(out, "    %s\n", line)
+			fmt.Fprintf(out, "    %s\n", wrap(line))
 		}
 		if err != nil {
 			fmt.Fprintf(out, "    does not hold: %s\n", strings.ReplaceAll(err.Error(), "\n", "\n    "))
@@ -76,4 +76,27 @@ func (w *World) Tell(ctx context.Context, out io.Writer) []Outcome {
 		outcomes = append(outcomes, Outcome{claim.ID, err})
 	}
 	return outcomes
+}
+
+// widest is where a line of evidence is broken, in characters.
+const widest = 112
+
+// wrap breaks a long line at spaces. Tables are narrower, so they stay as they are.
+func wrap(line string) string {
+	var b strings.Builder
+	column := 0
+	for i, word := range strings.Split(line, " ") {
+		n := len([]rune(word))
+		switch {
+		case i > 0 && column > 0 && column+1+n > widest:
+			b.WriteString("\n      ")
+			column = 2
+		case i > 0:
+			b.WriteByte(' ')
+			column++
+		}
+		b.WriteString(word)
+		column += n
+	}
+	return b.String()
 }

@@ -205,8 +205,11 @@ func (w *World) wantExit(ctx context.Context, e *Evidence, shown, what string, c
 		return err
 	}
 	e.Showf("$ trefoil verify %s --log-key … --monitor-key …   → exit %d", shown, got)
-	lines := strings.Split(out, "\n")
-	e.Show(lines[max(0, len(lines)-2):]...)
+	for _, line := range strings.Split(out, "\n") {
+		if line = strings.ReplaceAll(line, what, shown); !strings.HasPrefix(line, "not proven:") {
+			e.Show(line)
+		}
+	}
 	if got != code {
 		return fmt.Errorf("trefoil verify %s: exit %d, want %d", shown, got, code)
 	}
