@@ -24,6 +24,11 @@ type Options struct {
 	Binary string    // trefoil itself; default this process's executable
 	Detach bool      // parts outlive this process, until Stop
 	Out    io.Writer // progress, a line a step
+
+	// Prepare, when set, runs once the platform is loaded and the files of the enclave are
+	// written, before anything reads them: a test adds tables, people and datasets with it.
+	// Admin is a superuser's DSN on the platform's database.
+	Prepare func(ctx context.Context, dir, admin string) error
 }
 
 // Seed of the generated platform.
@@ -93,7 +98,7 @@ func (w *World) start(ctx context.Context) error {
 		{"the first site, and two dataset clusters", w.startDatabases},
 		{fmt.Sprintf("a platform of %d people, %d watch events", w.Platform.People, w.Platform.Events()), w.load},
 		{"two more sites: synchronous replicas", w.startReplicas},
-		{"configuration", w.configure},
+		{"configuration", w.prepare},
 		{"monitor", w.StartMonitor},
 		{"gateway and log", w.StartGateway},
 		{"datasets support, analytics, abuse", w.buildDatasets},
@@ -112,6 +117,14 @@ func (w *World) start(ctx context.Context) error {
 		return fmt.Errorf("hand over: %w", err)
 	}
 	return w.writeEnv()
+}
+
+// prepare writes the configuration, and lets the caller add to it.
+func (w *World) prepare(ctx context.Context) error {
+	if err := w.configure(ctx); err != nil || w.o.Prepare == nil {
+		return err
+	}
+	return w.o.Prepare(ctx, w.o.Dir, w.primary.SuperuserDSN("platform"))
 }
 
 // Close stops everything, the door first.
