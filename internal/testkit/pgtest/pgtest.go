@@ -8,6 +8,7 @@ package pgtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -322,9 +323,9 @@ func Bin18() string {
 	}
 	for d := wd; ; d = filepath.Dir(d) {
 		if _, err := os.Stat(filepath.Join(d, "go.mod")); err == nil {
-			bin := filepath.Join(d, ".cache", "pg18", "bin")
-			if _, err := os.Stat(filepath.Join(bin, "postgres")); err == nil {
-				return bin
+			tree := filepath.Join(d, ".cache", "pg18")
+			if _, err := os.Stat(filepath.Join(tree, "bin", "postgres")); err == nil {
+				return filepath.Join(reachable(tree), "bin")
 			}
 			return ""
 		}
@@ -332,4 +333,36 @@ func Bin18() string {
 			return ""
 		}
 	}
+}
+
+// reachable is dir, or, when we are root and the servers' own user could not enter it (a
+// checkout in root's home), a copy of it under the temporary directory.
+func reachable(dir string) string {
+	if os.Geteuid() != 0 {
+		return dir
+	}
+	open := true
+	for p := dir; p != filepath.Dir(p); p = filepath.Dir(p) {
+		st, err := os.Stat(p)
+		open = open && err == nil && st.Mode()&0o001 != 0
+	}
+	if open {
+		return dir
+	}
+	dest := filepath.Join(os.TempDir(), "trefoil-pg18")
+	if _, err := os.Stat(filepath.Join(dest, "bin", "postgres")); err == nil {
+		return dest
+	}
+	part, err := os.MkdirTemp("", "trefoil-pg18-")
+	if err != nil {
+		return dir
+	}
+	err = errors.Join(os.CopyFS(part, os.DirFS(dir)), os.Chmod(part, 0o755))
+	if err == nil {
+		err = os.Rename(part, dest) // another test binary may have been faster
+	}
+	if err != nil {
+		_ = os.RemoveAll(part) // what stays is swept with the temporary directory
+	}
+	return dest
 }
