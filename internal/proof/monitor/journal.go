@@ -10,6 +10,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync"
 )
 
@@ -48,6 +50,10 @@ type journal struct {
 	err     error
 	closing bool
 	done    chan struct{}
+
+	dir    string
+	whole  int64 // bytes of the file that are synced
+	marked int64 // of those, how many journal.mark tells of
 }
 
 // openJournal opens or creates dir/journal and calls apply for each entry, in order. body is
@@ -61,12 +67,12 @@ func openJournal(dir string, apply func(e *entry, body span) error) (*journal, e
 	if err := syncDir(dir); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	j := &journal{file: f, synced: make(chan struct{}), done: make(chan struct{})}
+	j := &journal{file: f, dir: dir, synced: make(chan struct{}), done: make(chan struct{})}
 	j.more = sync.NewCond(&j.mu)
 	if err := j.replay(apply); err != nil {
 		return nil, errors.Join(fmt.Errorf("replay journal: %w", err), f.Close())
 	}
-	j.buf, j.durable = make([]byte, frameHeader), j.seq
+	j.buf, j.durable, j.whole = make([]byte, frameHeader), j.seq, j.end
 	go j.write()
 	return j, nil
 }
@@ -78,7 +84,7 @@ func readJournal(dir string, apply func(e *entry, body []byte) error) error {
 		return fmt.Errorf("open journal: %w", err)
 	}
 	defer f.Close()
-	j := &journal{file: f, readOnly: true}
+	j := &journal{file: f, dir: dir, readOnly: true}
 	return j.replay(func(e *entry, at span) error {
 		body, err := j.read(at)
 		if err != nil {
@@ -165,7 +171,7 @@ func (j *journal) write() {
 		if err != nil {
 			j.err = fmt.Errorf("%w: %w", errJournal, err)
 		} else {
-			j.durable = seq
+			j.durable, j.whole = seq, at+int64(len(frame))
 		}
 		close(j.synced)
 		j.synced = make(chan struct{})
@@ -209,14 +215,20 @@ func (j *journal) close() error {
 	j.more.Signal()
 	j.mu.Unlock()
 	<-j.done
-	return j.file.Close()
+	return errors.Join(j.mark(), j.file.Close())
 }
 
 // replay reads every frame, and cuts a torn last one off.
 func (j *journal) replay(apply func(*entry, span) error) error {
+	if err := j.readMark(); err != nil {
+		return err
+	}
 	info, err := j.file.Stat()
 	if err != nil {
 		return err
+	}
+	if info.Size() < j.marked {
+		return errJournalCorrupt
 	}
 	for j.end < info.Size() {
 		payload, err := j.frame(j.end, info.Size())
@@ -259,7 +271,42 @@ func (j *journal) frame(off, size int64) ([]byte, error) {
 			}
 		}
 	}
+	if off < j.marked { // it was synced: a crash does not tear it
+		return nil, errJournalCorrupt
+	}
 	return nil, j.tornOrCorrupt(off, size)
+}
+
+// mark keeps how much of the file is synced, so that damage there is not taken for a torn
+// end. It is called now and then: between two calls only the frame order tells.
+func (j *journal) mark() error {
+	j.mu.Lock()
+	whole, marked := j.whole, j.marked
+	j.mu.Unlock()
+	if whole == marked {
+		return nil
+	}
+	if err := writeFileSync(filepath.Join(j.dir, "journal.mark"), fmt.Appendf(nil, "%d\n", whole), 0o600); err != nil {
+		return fmt.Errorf("mark journal: %w", err)
+	}
+	j.mu.Lock()
+	j.marked = whole
+	j.mu.Unlock()
+	return nil
+}
+
+func (j *journal) readMark() error {
+	raw, err := os.ReadFile(filepath.Join(j.dir, "journal.mark"))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		j.marked, err = strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
+	}
+	if err != nil {
+		return fmt.Errorf("read journal mark: %w", err)
+	}
+	return nil
 }
 
 // tornOrCorrupt returns nil if no whole frame follows off, else errJournalCorrupt.

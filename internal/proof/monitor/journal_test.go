@@ -51,6 +51,22 @@ func TestJournalTornAnywhere(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	mark, err := os.ReadFile(filepath.Join(dir, "journal.mark"))
+	if err != nil || string(mark) != fmt.Sprintln(len(whole)) {
+		t.Fatalf("mark %q, %v; want %d", mark, err, len(whole))
+	}
+	// What an orderly end marked is not taken for a torn end.
+	if err := os.WriteFile(path, whole[:len(whole)-1], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readAll(t, dir); !errors.Is(err, errJournalCorrupt) {
+		t.Fatalf("cut below the mark: %v, want %v", err, errJournalCorrupt)
+	}
+	unmarked := func() {
+		if err := os.RemoveAll(filepath.Join(dir, "journal.mark")); err != nil {
+			t.Fatal(err)
+		}
+	}
 	for cut := 0; cut <= len(whole); cut += 3 {
 		want := 0
 		for _, e := range ends {
@@ -58,6 +74,7 @@ func TestJournalTornAnywhere(t *testing.T) {
 				want++
 			}
 		}
+		unmarked()
 		if err := os.WriteFile(path, whole[:cut], 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -70,6 +87,7 @@ func TestJournalTornAnywhere(t *testing.T) {
 	for at := 0; at < len(whole); at += 5 {
 		bent := bytes.Clone(whole)
 		bent[at] ^= 0x10
+		unmarked()
 		if err := os.WriteFile(path, bent, 0o600); err != nil {
 			t.Fatal(err)
 		}

@@ -240,6 +240,9 @@ func TestVerifyFindsAlteredMirror(t *testing.T) {
 			w.log.pad(30)
 			w.log.cosigned(w.m)
 			w.synced()
+			if err := w.m.Watch(); err != nil {
+				t.Fatal(err)
+			}
 			if _, err := Verify(t.Context(), w.dir, nil); err != nil {
 				t.Fatal(err)
 			}

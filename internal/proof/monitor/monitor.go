@@ -59,6 +59,7 @@ type Monitor struct {
 	diary     *diary
 	asks      *limiter
 	reads     *limiter
+	ordering  sync.Mutex // one order is obeyed once
 	once      sync.Once
 }
 
@@ -238,7 +239,8 @@ func (m *Monitor) Run(ctx context.Context) error {
 			loop(every, "follow log", func(ctx context.Context) error { return f.sync(ctx, m) })
 		}
 	}
-	loop(200*time.Millisecond, "watch for orders", func(context.Context) error { return m.Watch() })
+	loop(200*time.Millisecond, "watch for orders", func(context.Context) error { return m.obey() })
+	loop(time.Second, "watch records", func(context.Context) error { return m.Watch() })
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
@@ -248,11 +250,12 @@ func (m *Monitor) Run(ctx context.Context) error {
 	return nil
 }
 
-// Watch looks once at what Run looks at five times a second: stop orders, and records without their
+// Watch looks once at what Run looks at every second: stop orders, and records without their
 // permit.
+// It also marks how far the journal is synced.
 func (m *Monitor) Watch() error {
 	m.unasked()
-	return m.obey()
+	return errors.Join(m.obey(), m.journal.mark())
 }
 
 // Sync follows every log once, as Run does again and again.

@@ -66,6 +66,8 @@ func Order(ctx context.Context, dir, what, reason string) error {
 
 // obey carries out the orders that wait, oldest first.
 func (m *Monitor) obey() error {
+	m.ordering.Lock()
+	defer m.ordering.Unlock()
 	dir := filepath.Join(m.dir, "state", "orders")
 	files, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
