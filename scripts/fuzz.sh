@@ -16,7 +16,7 @@ mapfile -t dirs < <(go list -f '{{.Dir}}' "$pattern" | while read -r d; do
 for dir in "${dirs[@]}"; do
 	mapfile -t targets < <(cd "$dir" && go test -list '^Fuzz' . | grep '^Fuzz' || true)
 	for target in "${targets[@]}"; do
-		if ! (cd "$dir" && go test -run '^$' -fuzz "^${target}\$" -fuzztime "$fuzztime" -parallel 2 .) >"$out" 2>&1; then
+		if ! (cd "$dir" && go test -run '^$' -fuzz "^${target}\$" -fuzztime "$fuzztime" -fuzzminimizetime 10x -parallel 2 .) >"$out" 2>&1; then
 			cat "$out" >&2
 			echo "fuzz: $target in ${dir#"$PWD"/} failed" >&2
 			exit 1
