@@ -326,14 +326,24 @@ func (a *Authoriser) access(q gateway.Request, floor law.Assessment) trefoil.Acc
 	return out
 }
 
-// source is where a service's sessions go, as its role.
+// source is where a service's sessions go, as its role: with the certificate that the DSN
+// names, or the gateway's own.
 func (a *Authoriser) source(name, role string) (gateway.Target, error) {
 	db := a.rules.Config.Databases[name]
 	physical := db.DBName
 	if physical == "" {
 		physical = name
 	}
-	return targetOf(db.DSN, role, physical)
+	t, err := targetOf(db.DSN, role, physical)
+	if err != nil || t.TLS == nil || len(t.TLS.Certificates) > 0 || a.rules.Config.Gateway.ClientCertificate == "" {
+		return t, err
+	}
+	cert, err := tls.LoadX509KeyPair(a.rules.Config.Gateway.ClientCertificate, a.rules.Config.Gateway.ClientKey)
+	if err != nil {
+		return gateway.Target{}, fmt.Errorf("read the gateway's client certificate: %w", err)
+	}
+	t.TLS.Certificates = []tls.Certificate{cert}
+	return t, nil
 }
 
 // dataset is where a principal's sessions on a dataset go, as the role of that principal.

@@ -18,6 +18,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/enclave"
 	"github.com/trefoil-eu/trefoil/internal/home/control"
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/policy"
 )
@@ -297,5 +298,30 @@ func TestRecordsNameNoStaff(t *testing.T) {
 	}
 	if d.Access.Instrument.ID != "scc-1" || d.Access.Instrument.TIA != "1" || !d.Access.Instrument.Transfer {
 		t.Errorf("instrument %+v", d.Access.Instrument)
+	}
+}
+
+func TestTheGatewayShowsItsCertificateToDatabases(t *testing.T) {
+	s := load(t)
+	authority, err := postgres.NewAuthority(t.TempDir(), "ca", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair, err := authority.Client(t.TempDir(), "gateway")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.rules.Config.Gateway.ClientCertificate, s.rules.Config.Gateway.ClientKey = pair.Certificate, pair.Key
+	db := s.rules.Config.Databases["shop"]
+	db.DSN = strings.Replace(db.DSN, "sslmode=disable", "sslmode=require", 1)
+	s.rules.Config.Databases["shop"] = db
+	_, a := s.ready()
+	d := a.Authorise(t.Context(), s.ask(t, "app", "shop"))
+	if d.Path != gateway.Service || d.Target.TLS == nil || len(d.Target.TLS.Certificates) != 1 || d.Target.Role != "app" {
+		t.Errorf("path %d, target %+v", d.Path, d.Target)
+	}
+	s.rules.Config.Gateway.ClientKey = "nothing"
+	if d := a.Authorise(t.Context(), s.ask(t, "app", "shop")); d.Path != gateway.Deny || d.Refusal.Rule != "configuration" {
+		t.Error("opened with a certificate that cannot be read")
 	}
 }

@@ -76,7 +76,7 @@ type Gateway struct {
 	Listen            string `yaml:"listen"`
 	Certificate       string `yaml:"certificate"` // shown to clients
 	Key               string `yaml:"key"`
-	ClientCertificate string `yaml:"client_certificate"` // shown to databases
+	ClientCertificate string `yaml:"client_certificate"` // shown to databases whose DSN names none (sslcert)
 	ClientKey         string `yaml:"client_key"`
 	RequireTLS        bool   `yaml:"require_tls,omitempty"`
 	SpillDir          string `yaml:"spill_dir,omitempty"`
