@@ -52,11 +52,18 @@ func testContext(t testing.TB) context.Context {
 func datasetCluster(t *testing.T) *pgtest.Cluster {
 	t.Helper()
 	c := pgtest.Start(t, targetOptions()...)
+	if prepared == c {
+		return c
+	}
 	if err := postgres.PrepareDatasetCluster(testContext(t), c.Cluster, stewardPassword); err != nil {
 		t.Fatal(err)
 	}
+	prepared = c
 	return c
 }
+
+// prepared is the shared dataset cluster once its roles are made. Tests here are not parallel.
+var prepared *pgtest.Cluster
 
 // setup runs the statements at a new source and makes a builder from the texts of its
 // files. NAME in datasets stands for a name of this test's own.
