@@ -14,21 +14,23 @@ ran=0
 mapfile -t dirs < <(go list -f '{{.Dir}}' "$pattern" | while read -r d; do
 	grep -qsE '^func Fuzz[A-Z0-9_]' "$d"/*_test.go && echo "$d"; done || true)
 for dir in "${dirs[@]}"; do
+	name=${dir#"$PWD"}
+	name=.${name}
 	mapfile -t targets < <(cd "$dir" && go test -list '^Fuzz' . | grep '^Fuzz' || true)
 	for target in "${targets[@]}"; do
 		if ! (cd "$dir" && go test -run '^$' -fuzz "^${target}\$" -fuzztime "$fuzztime" -fuzzminimizetime 10x -parallel 2 .) >"$out" 2>&1; then
 			cat "$out" >&2
-			echo "fuzz: $target in ${dir#"$PWD"/} failed" >&2
+			echo "fuzz: $target in $name failed" >&2
 			exit 1
 		fi
 		# An unmatched -fuzz pattern prints PASS: only lines of the fuzzer itself prove that it ran.
 		if ! grep -q '^fuzz: elapsed: ' "$out"; then
 			cat "$out" >&2
-			echo "fuzz: $target in ${dir#"$PWD"/} did not run" >&2
+			echo "fuzz: $target in $name did not run" >&2
 			exit 1
 		fi
 		ran=$((ran + 1))
-		echo "fuzz: ${dir#"$PWD"/} $target: $(grep '^fuzz: elapsed: ' "$out" | tail -1 | sed 's/^fuzz: //')"
+		echo "fuzz: $name $target: $(grep '^fuzz: elapsed: ' "$out" | tail -1 | sed 's/^fuzz: //')"
 	done
 done
 [ "$ran" -gt 0 ] || { echo "fuzz: no target ran" >&2; exit 1; }
