@@ -64,8 +64,7 @@ func openDoor(t testing.TB, config func(*Config)) *door {
 		"CREATE TABLE person (id bigint PRIMARY KEY, plan text, secret text)",
 		"INSERT INTO person SELECT i, 'plan' || i % 3, 'secret-' || i FROM generate_series(1, 1000) i",
 		"CREATE TABLE events (id bigint, at timestamptz, kind text)",
-		"DO $$ BEGIN CREATE ROLE release_reader LOGIN; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
-		"ALTER ROLE release_reader PASSWORD 'reader'",
+		"DO $$ BEGIN CREATE ROLE release_reader LOGIN PASSWORD 'reader'; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
 		"GRANT SELECT ON person, events TO release_reader",
 	)
 	cfg, err := pgx.ParseConfig(d.admin)
@@ -118,6 +117,8 @@ func (d *door) session(conn net.Conn) error {
 	ctx := context.Background()
 	pc, err := pgconn.Connect(ctx, d.dsn)
 	if err != nil {
+		conn.Close()
+		d.t.Errorf("log in to the server: %v", err)
 		return err
 	}
 	h, err := pc.Hijack()
