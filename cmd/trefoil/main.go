@@ -70,6 +70,7 @@ func newRoot() *cobra.Command {
 	})
 	root.AddCommand(
 		newDatasetCommand(),
+		newFeedCommand(),
 		newKeyCommand(),
 		newMonitorCommand(),
 		newDecideCommand("approve", "Sign a request: yes", grant.KindApproval),
