@@ -158,12 +158,21 @@ func (s *Session) record(ctx context.Context, appended func(), build func(bool) 
 	if err != nil {
 		return req, leaf, nil, unrecorded(err)
 	}
+	if err := sabotage.Point("append"); err != nil {
+		return req, leaf, nil, unrecorded(err)
+	}
 	ticket, err := s.Recorder.Append(ctx, rec, opening)
+	if err == nil {
+		err = sabotage.Point("appended")
+	}
 	if err != nil {
 		return req, leaf, nil, unrecorded(err)
 	}
 	appended()
-	if proof, err = ticket.Witnessed(ctx); err != nil {
+	if proof, err = ticket.Witnessed(ctx); err == nil {
+		err = sabotage.Point("witnessed")
+	}
+	if err != nil {
 		return req, leaf, nil, unanswered(err)
 	}
 	trust := s.Trust
@@ -184,6 +193,9 @@ func (s *Session) record(ctx context.Context, appended func(), build func(bool) 
 // permit asks the monitor and verifies its answer: signature, log, leaf, index, expiry, stops.
 func (s *Session) permit(ctx context.Context, req trefoil.PermitRequest, leaf [32]byte, index uint64) (pass, error) {
 	answer, err := s.Permitter.Permit(ctx, req)
+	if err == nil {
+		err = sabotage.Point("permitted")
+	}
 	switch {
 	case err != nil:
 		return pass{}, unanswered(err)
@@ -203,6 +215,9 @@ func (s *Session) permit(ctx context.Context, req trefoil.PermitRequest, leaf [3
 		return pass{}, unanswered(errors.New("the permit was signed before a stop"))
 	}
 	if err := s.Recorder.StorePermit(index, answer.Permit); err != nil {
+		return pass{}, unrecorded(err)
+	}
+	if err := sabotage.Point("cleared"); err != nil {
 		return pass{}, unrecorded(err)
 	}
 	return pass{request: req, leaf: leaf, index: index, expires: p.Expires, epoch: p.StopEpoch}, nil

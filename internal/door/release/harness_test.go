@@ -60,18 +60,19 @@ func openDoor(t testing.TB, config func(*Config)) *door {
 	t.Helper()
 	c := pgtest.Start(t)
 	d := &door{t: t, log: newFakeLog(t), admin: c.Database(t), config: config}
-	c.Exec(t, d.admin,
-		"CREATE TABLE person (id bigint PRIMARY KEY, plan text, secret text)",
-		"INSERT INTO person SELECT i, 'plan' || i % 3, 'secret-' || i FROM generate_series(1, 1000) i",
-		"CREATE TABLE events (id bigint, at timestamptz, kind text)",
-		"DO $$ BEGIN CREATE ROLE release_reader LOGIN PASSWORD 'reader'; EXCEPTION WHEN duplicate_object OR unique_violation THEN NULL; END $$",
-		"GRANT SELECT ON person, events TO release_reader",
-	)
 	cfg, err := pgx.ParseConfig(d.admin)
 	if err != nil {
 		t.Fatal(err)
 	}
-	d.dsn = c.SocketDSN("release_reader", "reader", cfg.Database)
+	reader := "reader_" + cfg.Database // of its own: hostile statements may change it
+	c.Exec(t, d.admin,
+		"CREATE TABLE person (id bigint PRIMARY KEY, plan text, secret text)",
+		"INSERT INTO person SELECT i, 'plan' || i % 3, 'secret-' || i FROM generate_series(1, 1000) i",
+		"CREATE TABLE events (id bigint, at timestamptz, kind text)",
+		"CREATE ROLE "+reader+" LOGIN PASSWORD 'reader'",
+		"GRANT SELECT ON person, events TO "+reader,
+	)
+	d.dsn = c.SocketDSN(reader, "reader", cfg.Database)
 	d.listen, err = net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

@@ -9,6 +9,8 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // Sizes of the memory that holds bytes: most answers are small, large ones are held in
@@ -135,7 +137,12 @@ func (h *held) spill() error {
 // writeTo writes everything to w and returns how many bytes w took.
 func (h *held) writeTo(w io.Writer) (int64, error) {
 	var done int64
-	for _, s := range h.segs {
+	for i, s := range h.segs {
+		if i > 0 {
+			if err := sabotage.Point("letting-out"); err != nil {
+				return done, err
+			}
+		}
 		n, err := w.Write(s)
 		done += int64(n)
 		if err != nil {
