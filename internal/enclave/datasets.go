@@ -22,7 +22,7 @@ import (
 func (r *Rules) Builder(clusters *Clusters, store *control.Store, progress dataset.Progress, logger *slog.Logger) (*dataset.Builder, error) {
 	c := r.Config
 	cfg := dataset.Config{
-		Catalogs: r.Files.Catalogs, Datasets: r.Files.Datasets, Purposes: r.Files.Purposes,
+		Catalogs: r.Files.Catalogs, Datasets: r.Files.Datasets, Purposes: r.Files.Purposes, Definitions: r.Definitions,
 		Sources: map[string]string{}, Clusters: map[string]string{},
 		PseudonymKey: c.Keys.Pseudonyms, DigestKey: c.Keys.Digests, SpillDir: c.Gateway.SpillDir,
 		Hold: func(def *trefoil.Definition) error {

@@ -2,8 +2,6 @@ package dataset
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"regexp"
@@ -140,16 +138,6 @@ func (t *target) measure(ctx context.Context, d *Dropped) error {
 
 // principalRole is what a principal's role may be called; it is the caller's to choose.
 var principalRole = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
-
-// RoleOf names the role of a principal in dataset clusters: p_ and the id where that is a
-// plain name, else p_ and a hash of it.
-func RoleOf(principal string) string {
-	if role := "p_" + principal; principalRole.MatchString(role) && len(principal) > 0 {
-		return role
-	}
-	h := sha256.Sum256([]byte(principal))
-	return "p_" + hex.EncodeToString(h[:16])
-}
 
 // Names lists the datasets that are defined, in the order of their file.
 func (b *Builder) Names() []string {
