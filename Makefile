@@ -54,7 +54,11 @@ cover: deps ## test coverage, as bin/cover.html
 docs: ## write docs/cli.md from the command tree
 	TREFOIL_UPDATE=1 $(GO) test -count=1 -run TestCommandLinePage ./cmd/trefoil
 
-bench-%: deps ## bench-release, bench-build, bench-service: figures side by side, into bench/results
+bench-release: deps ## the release path, the log and the build of a dataset: figures into bench/results
+	@mkdir -p bench/results
+	@scripts/bench-release.sh | tee bench/results/release.txt
+
+bench-%: deps ## bench-build and the like: figures side by side, into bench/results
 	@mkdir -p bench/results
 	$(GO) run ./bench/$* | tee bench/results/$*.txt
 
