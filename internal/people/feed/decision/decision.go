@@ -106,14 +106,14 @@ type Item struct {
 
 // Decision is one answer. Items are in the order they were shown.
 type Decision struct {
-	ID        ID
-	Surface   string
-	Subject   string
-	Model     Hash // of the model's file
-	Features  Hash // of the features file
-	Scores    Hash // ScoreDigest of the final scores, in the order of Items
-	Settings  features.Settings
-	Items     []Item
+	ID       ID
+	Surface  string
+	Subject  string
+	Model    Hash // of the model's file
+	Features Hash // of the features file
+	Scores   Hash // ScoreDigest of the final scores, in the order of Items
+	Settings features.Settings
+	Items    []Item
 }
 
 // At is when the decision was made.

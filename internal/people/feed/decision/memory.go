@@ -123,8 +123,11 @@ func (m *Memory) Access(_ context.Context, subject string) ([]*Decision, error) 
 	return m.where(func(_ ID, r memoryRow) bool { return r.subject == subject })
 }
 
-// Erase implements Subjects.
-func (m *Memory) Erase(_ context.Context, subject string) (int, error) {
+// Erase implements Subjects. A mark of restriction goes too: it names the subject.
+func (m *Memory) Erase(ctx context.Context, subject string) (int, error) {
+	if err := m.Restrict(ctx, subject, false); err != nil {
+		return 0, err
+	}
 	return len(m.remove(func(_ ID, r memoryRow) bool { return r.subject == subject })), nil
 }
 
