@@ -88,6 +88,7 @@ var partOf = map[Kind]string{
 	KindGrant:      "grant",
 	KindIncident:   "incident",
 	KindKey:        "key",
+	KindModel:      "model",
 	KindPermit:     "permit",
 	KindPolicy:     "policy",
 	KindRefusal:    "refusal",
@@ -104,12 +105,13 @@ type part struct {
 	present bool
 }
 
-func (b *Body) parts() [11]part {
+func (b *Body) parts() [12]part {
 	return [...]part{
 		{"catalog", b.Catalog != nil},
 		{"grant", b.Grant != nil},
 		{"incident", b.Incident != nil},
 		{"key", b.Key != nil},
+		{"model", b.Model != nil},
 		{"permit", b.Permit != nil},
 		{"policy", b.Policy != nil},
 		{"refusal", b.Refusal != nil},

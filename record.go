@@ -89,6 +89,7 @@ type Body struct {
 	Incident *IncidentBody `json:"incident,omitempty"`
 	Key      *KeyBody      `json:"key,omitempty"`
 	Permit   *PermitBody   `json:"permit,omitempty"`
+	Model    *ModelBody    `json:"model,omitempty"`
 }
 
 // Party is one legal entity of an access: the exporter or the importer.
@@ -293,6 +294,17 @@ type KeyBody struct {
 	Event string `json:"event"` // announced, retired
 	Key   string `json:"key"`   // the verifier key (vkey)
 	Use   string `json:"use"`   // log, witness, permit, approver, gateway
+}
+
+// ModelBody says which ranking model a surface serves, and publishes its parameter sheet. The
+// hashes are lower-case hex SHA-256 of the files as they are.
+type ModelBody struct {
+	Event    string `json:"event"`    // production, retired, sheet
+	Features string `json:"features"` // of the file that says the model's features in words
+	Format   string `json:"format"`   // lightgbm, xgboost
+	Model    string `json:"model"`    // of the model's file
+	Sheet    string `json:"sheet"`    // event sheet: of the parameter sheet's JSON; else ""
+	Surface  string `json:"surface"`  // where it ranks, as configured
 }
 
 // PermitBody is one decision of a monitor, in the monitor's own log. It names the watched
