@@ -8,8 +8,8 @@ people=${PEOPLE:-100000}
 dir=$(mktemp -d)
 gateway=
 finish() {
-	[ -z "$gateway" ] || kill "$gateway" 2>/dev/null || true
-	bin/trefoil demo --stop --dir "$dir" >/dev/null 2>&1 || true
+	if [ -n "$gateway" ]; then kill "$gateway" 2>/dev/null && wait "$gateway" || true; fi
+	bin/trefoil demo --stop --dir "$dir/demo" >/dev/null 2>&1 || true
 	rm -rf "$dir"
 }
 trap finish EXIT

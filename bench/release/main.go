@@ -122,9 +122,9 @@ func measure(ctx context.Context, o *options, suffix string) error {
 			return fmt.Errorf("parse DSN: %w", err)
 		}
 		cfg.OnNotice = func(*pgconn.PgConn, *pgconn.Notice) {}
-		conn, err := pgx.ConnectConfig(ctx, cfg)
+		conn, err := connect(ctx, cfg)
 		if err != nil {
-			return fmt.Errorf("connect: %w", err)
+			return err
 		}
 		defer conn.Close(context.WithoutCancel(ctx))
 		*c.to = conn
@@ -143,6 +143,21 @@ func measure(ctx context.Context, o *options, suffix string) error {
 		return nil
 	}
 	return p.large(ctx, table, o.rounds)
+}
+
+// connect waits until the gateway is up and the monitor, behind the relay of this program,
+// has acknowledged the dataset.
+func connect(ctx context.Context, cfg *pgx.ConnConfig) (*pgx.Conn, error) {
+	const wait = 60 * time.Second
+	for start := time.Now(); ; time.Sleep(time.Second / 2) {
+		conn, err := pgx.ConnectConfig(ctx, cfg)
+		if err == nil {
+			return conn, nil
+		}
+		if time.Since(start) > wait || ctx.Err() != nil {
+			return nil, fmt.Errorf("connect: %w", err)
+		}
+	}
 }
 
 func largest(ctx context.Context, direct *pgx.Conn) (table string, err error) {
