@@ -8,6 +8,8 @@ PARALLEL ?= 2
 TIMEOUT  ?= 15m
 # Seconds that each fuzz target runs; make fuzz FUZZTIME=5m for a long run.
 FUZZTIME ?= 30s
+# Kills in make chaos.
+ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build demo test pg18 vet check fuzz chaos cover docs clean
@@ -43,7 +45,7 @@ fuzz: ## every fuzz target by name, FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
 
 chaos: deps ## kill -9 of every part with releases in flight, then verify the log
-	TREFOIL_CHAOS=1 $(GO) test -count=1 -timeout 40m -run 'Chaos|Kill' ./internal/...
+	TREFOIL_CHAOS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -v -run TestChaos ./internal/chaos
 
 cover: deps ## test coverage, as bin/cover.html
 	@mkdir -p bin
