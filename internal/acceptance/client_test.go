@@ -131,6 +131,28 @@ func (f *frontend) extended(sql string, binary bool) error {
 	return f.answer(true)
 }
 
+// begin opens a transaction and a portal in it, and reads its first rows.
+func (f *frontend) begin(sql string, rows uint32) error {
+	if err := f.simple("BEGIN"); err != nil {
+		return err
+	}
+	f.Send(&pgproto3.Parse{Query: sql})
+	f.Send(&pgproto3.Bind{DestinationPortal: "open"})
+	f.Send(&pgproto3.Execute{Portal: "open", MaxRows: rows})
+	f.Send(&pgproto3.Sync{})
+	return f.answer(true)
+}
+
+// more reads the portal's other rows, and commits.
+func (f *frontend) more() error {
+	f.Send(&pgproto3.Execute{Portal: "open"})
+	f.Send(&pgproto3.Sync{})
+	if err := f.answer(true); err != nil {
+		return err
+	}
+	return f.simple("COMMIT")
+}
+
 // answer reads up to ReadyForQuery. A server that wants COPY data is told that there is none.
 func (f *frontend) answer(extended bool) error {
 	if err := f.Flush(); err != nil {
