@@ -5,5 +5,7 @@
 // other one Active is constant false, the compiler removes what depends on it, and no
 // environment variable changes that.
 //
+// Point is a failpoint for tests that kill a part at a chosen step, or make the step fail.
+//
 // Each hook stands where its claim is made true: sabotage.Active("floor") in the floor.
 package sabotage

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/transparency-dev/tessera"
+
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 const (
@@ -32,6 +34,9 @@ func (l *Log) commit() {
 		}
 		l.committing.Lock()
 		err := l.store.write(classBodies, puts, true)
+		if err == nil {
+			err = sabotage.Point("bodies-kept")
+		}
 		l.mu.Lock()
 		if err != nil {
 			l.pending -= len(batch)

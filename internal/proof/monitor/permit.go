@@ -8,6 +8,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -102,6 +103,9 @@ func (m *Monitor) Permit(ctx context.Context, r *trefoil.PermitRequest) (string,
 // answer waits until the decision is on disk, then signs.
 func (m *Monitor) answer(seq uint64, permit *trefoil.Permit, no *refusal) (string, *refusal, error) {
 	if err := m.journal.wait(seq); err != nil {
+		return "", nil, err
+	}
+	if err := sabotage.Point("permit-kept"); err != nil {
 		return "", nil, err
 	}
 	if no != nil {

@@ -15,6 +15,7 @@ import (
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 	"golang.org/x/mod/sumdb/note"
 )
 
@@ -174,6 +175,9 @@ func (w *witness) add(r *addRequest) (line []byte, size uint64, err error) {
 	}
 	if err := w.sync(w.path, cosigned, 0o600); err != nil {
 		return nil, 0, fmt.Errorf("keep checkpoint: %w", err)
+	}
+	if err := sabotage.Point("checkpoint-kept"); err != nil {
+		return nil, 0, fmt.Errorf("cosign checkpoint: %w", err)
 	}
 	w.last, w.raw = r.cp, cosigned
 	return signatureLine(cosigned, w.own)
