@@ -42,7 +42,6 @@ func (s *Session) readClient(ctx context.Context) error {
 				return ferr
 			}
 			if left {
-				s.leaving.Store(true)
 				return nil // the server answers by closing
 			}
 		}
@@ -86,6 +85,7 @@ func (p *clientPump) forward(data []byte) (left bool, err error) {
 		}
 		off += used
 		if piece.Last && piece.Type == wire.Terminate {
+			p.s.leaving.Store(true) // before the server can answer by closing
 			return true, send(off)
 		}
 	}
