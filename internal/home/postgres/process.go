@@ -100,8 +100,12 @@ func (c *Cluster) adopt(ctx context.Context) (bool, error) {
 	}
 }
 
-// choosePort finds a free port, or tells that the configured one is taken.
+// choosePort finds a free port, or tells that the configured one is taken. A server that is
+// started again keeps its port: others know it.
 func (c *Cluster) choosePort() error {
+	if c.port != 0 && c.o.Port == 0 {
+		c.o.Port = c.port
+	}
 	if c.o.NoTCP && c.o.Port != 0 {
 		c.port = c.o.Port
 		return nil
