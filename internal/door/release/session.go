@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	trefoil "github.com/trefoil-eu/trefoil"
@@ -330,11 +331,23 @@ func (s *Session) hangUp() {
 		cancel()
 	}
 	s.Server.SetDeadline(time.Now().Add(2 * time.Second))
-	if _, err := s.Server.Write(wire.AppendMessage(nil, wire.Terminate, nil)); err == nil {
-		io.Copy(io.Discard, s.Server)
+	_, err := s.Server.Write(wire.AppendMessage(nil, wire.Terminate, nil))
+	if err == nil {
+		_, err = io.Copy(io.Discard, s.Server)
 	}
 	s.Server.Close()
+	if s.state.Dirty() && err != nil && !hungUp(err) {
+		// A process that traps its cancellation may live on, and its temporary objects with it.
+		s.Logger.Warn("the server's process was not seen to end: catalog reads of this dataset are recorded one by one until the gateway starts anew",
+			"session", s.Access.Session, "error", err)
+		return
+	}
 	s.state.End()
+}
+
+// hungUp says that an error of a connection is the other side's end of it.
+func hungUp(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 func (s *Session) monitorAway() bool { return s.Now().UnixNano() < s.away.Load() }

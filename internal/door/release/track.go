@@ -67,6 +67,9 @@ func newTracker(state *statement.State) *tracker {
 func (t *tracker) push(o *op) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if o.said != nil {
+		t.state.Forwards(o.said.info)
+	}
 	for t.waiting() >= maxOps && !t.closed {
 		t.room.Wait()
 	}

@@ -2,19 +2,21 @@ package statement
 
 import "strings"
 
-// statisticRelation is the catalog whose row counts and page counts say something of the
-// data; statisticColumns are those columns.
-const statisticRelation = "pg_class"
+// guardedRelations are catalogs that a covered statement may read but for guardedColumns:
+// row and page counts of pg_class say something of the data, and a principal can write any
+// text into the settings of its own role, where they outlive its session.
+var guardedRelations = set("pg_class pg_roles pg_user")
 
-var statisticColumns = set("reltuples relpages relallvisible")
+var guardedColumns = set("reltuples relpages relallvisible rolconfig useconfig")
 
 // relations are the catalogs that a covered statement may read. Never statistics
 // (pg_statistic, pg_stats, pg_stat_…, pg_statistic_ext, pg_sequences' last value), large
-// objects, secrets (pg_authid, pg_user_mappings), or what other sessions do (pg_locks).
+// objects, secrets (pg_authid, pg_user_mappings), what other sessions do (pg_locks), or what a
+// principal can write that stays (pg_db_role_setting, pg_default_acl).
 var relations = set(`
 	pg_aggregate pg_am pg_amop pg_amproc pg_attrdef pg_attribute pg_auth_members
 	pg_available_extension_versions pg_available_extensions pg_cast pg_class pg_collation pg_constraint
-	pg_conversion pg_database pg_db_role_setting pg_default_acl pg_depend pg_description pg_enum
+	pg_conversion pg_database pg_depend pg_description pg_enum
 	pg_event_trigger pg_extension pg_foreign_data_wrapper pg_foreign_server pg_foreign_table pg_group
 	pg_index pg_indexes pg_inherits pg_init_privs pg_language pg_matviews pg_namespace pg_opclass
 	pg_operator pg_opfamily pg_partitioned_table pg_policies pg_policy pg_proc pg_publication

@@ -41,8 +41,29 @@ const maxName = 60
 
 // Shared is what sessions of one dataset know of each other: how many of them may have
 // written values into the database's shared catalogs (names of temporary objects). While
-// there is one, no session's catalog reads are covered.
-type Shared struct{ dirty atomic.Int64 }
+// there is one, no session's catalog reads are covered; nor after it ended, until somebody
+// has looked that nothing stayed behind (a server that runs out of locks while it ends
+// leaves its temporary objects where they are).
+type Shared struct {
+	dirty atomic.Int64
+	ended atomic.Uint64 // dirty sessions that have ended
+	swept atomic.Uint64 // of those, whose objects are known to be gone
+}
+
+// Ended marks a time: look for temporary objects after it, then call Swept if there are none.
+func (s *Shared) Ended() uint64 { return s.ended.Load() }
+
+// Swept says that no temporary object was there at some time after Ended returned mark.
+func (s *Shared) Swept(mark uint64) {
+	for {
+		old := s.swept.Load()
+		if mark <= old || s.swept.CompareAndSwap(old, mark) {
+			return
+		}
+	}
+}
+
+func (s *Shared) clean() bool { return s.dirty.Load() == 0 && s.ended.Load() == s.swept.Load() }
 
 // State mirrors what the server knows of one session, in the order in which the server
 // answers. It is not safe for concurrent use.
@@ -74,12 +95,26 @@ func NewState(shared *Shared) *State {
 	}
 }
 
-// End gives back what the state counts in its Shared. Call it once the server's process has
-// gone, with it its temporary objects.
+// End gives back what the state counts in its Shared. Call it only once the server's process
+// has gone, with it its temporary objects: without, no session of the dataset is covered.
 func (s *State) End() {
 	if s.counted {
 		s.counted = false
+		s.shared.ended.Add(1) // first: there is no moment in between at which others are covered
 		s.shared.dirty.Add(-1)
+	}
+}
+
+// Dirty reports whether the session may have left values in shared catalogs.
+func (s *State) Dirty() bool { return s.counted }
+
+// Forwards follows a text on its way to the server. What may leave values in shared catalogs
+// counts from here on: a block that commits has done so long before the server answers.
+func (s *State) Forwards(info *Info) {
+	for _, st := range info.steps {
+		if st.after == dirty {
+			s.raise(dirty)
+		}
 	}
 }
 
@@ -99,7 +134,7 @@ func (s *State) raise(l level) {
 
 // now is the level at which a statement is judged.
 func (s *State) now() level {
-	if s.shared.dirty.Load() > 0 {
+	if !s.shared.clean() {
 		return dirty
 	}
 	return s.level

@@ -89,8 +89,58 @@ func TestAnotherSessionsNamesAreNotCovered(t *testing.T) {
 	}
 	a.End()
 	a.End()
+	if run(b, "SELECT relname FROM pg_catalog.pg_class") {
+		t.Error("covered though nobody looked what that session left behind")
+	}
+	shared.Swept(shared.Ended())
 	if !run(b, "SELECT relname FROM pg_catalog.pg_class") {
 		t.Error("not covered after that session ended")
+	}
+}
+
+// A look that began before a session ended says nothing of what that one left.
+func TestSweepFromBeforeTheEndDoesNotCount(t *testing.T) {
+	shared := new(Shared)
+	a, b := NewState(shared), NewState(shared)
+	run(a, "DO $$ BEGIN END $$")
+	before := shared.Ended()
+	a.End()
+	shared.Swept(before)
+	if run(b, "SHOW my.x") {
+		t.Error("covered")
+	}
+}
+
+// A block that commits has written names before the server answers: it counts when it is sent.
+func TestTextCountsWhenItIsForwarded(t *testing.T) {
+	shared := new(Shared)
+	a, b := NewState(shared), NewState(shared)
+	a.Forwards(analyze("SELECT plan FROM person", dataset))
+	if !run(b, "SELECT relname FROM pg_catalog.pg_class") {
+		t.Error("a plain read counts")
+	}
+	a.Forwards(analyze("DO $$ BEGIN COMMIT; PERFORM pg_sleep(60); END $$", dataset))
+	if run(b, "SELECT relname FROM pg_catalog.pg_class") {
+		t.Error("covered while another session may have written names")
+	}
+}
+
+// What a role writes into its own settings stays when its session has gone: such columns are
+// never covered, however they are named.
+func TestSettingsOfARoleAreNotCovered(t *testing.T) {
+	for _, sql := range []string{
+		"SELECT setconfig FROM pg_db_role_setting", "SELECT rolconfig FROM pg_roles", "SELECT * FROM pg_roles",
+		"SELECT r FROM pg_roles r", "SELECT r.* FROM pg_catalog.pg_roles r", "SELECT x.c FROM pg_roles x(a,b,c)",
+		"SELECT useconfig FROM pg_user", "SELECT count(*) FROM pg_roles WHERE 'a' = ANY (rolconfig)",
+		"SELECT * FROM pg_class c JOIN pg_roles r ON true", "SELECT defaclacl FROM pg_default_acl",
+		"SELECT (SELECT r FROM pg_user r LIMIT 1)",
+	} {
+		if run(NewState(nil), sql) {
+			t.Errorf("covered: %s", sql)
+		}
+	}
+	if !run(NewState(nil), "SELECT rolname, rolsuper FROM pg_catalog.pg_roles r ORDER BY 1") {
+		t.Error("the other columns are not covered")
 	}
 }
 

@@ -94,10 +94,10 @@ func (f *findings) tables(known Known) []string {
 func classNames(m protoreflect.Message) map[string]bool {
 	names := map[string]bool{}
 	for _, r := range survey(m).relations {
-		if r.Relname != statisticRelation {
+		if !guardedRelations[r.Relname] {
 			continue
 		}
-		names[statisticRelation] = true
+		names[r.Relname] = true
 		if r.Alias != nil {
 			names[r.Alias.Aliasname] = true
 		}

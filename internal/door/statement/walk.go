@@ -30,14 +30,14 @@ var plainNodes = map[protoreflect.Name]bool{
 type visitor struct {
 	known Known
 	upTo  level
-	class map[string]bool // names that pg_class goes by: its row counts are statistics
+	class map[string]bool // names that guarded relations go by
 }
 
 // scope is what names mean at one place of the tree.
 type scope struct {
 	depth int
 	ctes  []string
-	star  bool // the enclosing FROM names pg_class: * would show its statistics
+	star  bool // the enclosing FROM names a guarded relation: * would show its guarded columns
 }
 
 func (v *visitor) deny()         { v.upTo = never }
@@ -109,10 +109,10 @@ func (v *visitor) node(n any, s *scope) bool {
 		v.indirection(n)
 	case *pg.JoinExpr:
 		v.need(!n.IsNatural)
-		v.need(!anyStatistic(n.UsingClause))
+		v.need(!anyGuarded(n.UsingClause))
 		v.need(n.Alias == nil || !s.star)
 	case *pg.Alias:
-		v.need(!anyStatistic(n.Colnames))
+		v.need(!anyGuarded(n.Colnames))
 	case *pg.RangeFunction:
 		v.need(len(n.Coldeflist) == 0)
 	}
@@ -164,7 +164,7 @@ func (v *visitor) relation(n *pg.RangeVar, s scope) {
 	default:
 		v.deny()
 	}
-	if n.Relname == statisticRelation {
+	if guardedRelations[n.Relname] {
 		v.need(n.Alias == nil || len(n.Alias.Colnames) == 0)
 	}
 }
@@ -233,20 +233,20 @@ func (v *visitor) column(n *pg.ColumnRef, s scope) {
 		return
 	}
 	name := last.GetString_().GetSval()
-	v.need(!statisticColumns[name])
+	v.need(!guardedColumns[name])
 	v.need(!v.class[name])
 }
 
 func (v *visitor) indirection(n *pg.A_Indirection) {
 	for _, i := range n.Indirection {
-		v.need(i.GetAStar() == nil && !statisticColumns[i.GetString_().GetSval()])
+		v.need(i.GetAStar() == nil && !guardedColumns[i.GetString_().GetSval()])
 	}
 }
 
 // fromHasClass reports whether a FROM list names pg_class, joins included.
 func fromHasClass(from []*pg.Node) bool {
 	for _, f := range from {
-		if r := f.GetRangeVar(); r != nil && r.Relname == statisticRelation {
+		if r := f.GetRangeVar(); r != nil && guardedRelations[r.Relname] {
 			return true
 		}
 		if j := f.GetJoinExpr(); j != nil && fromHasClass([]*pg.Node{j.Larg, j.Rarg}) {
@@ -256,8 +256,8 @@ func fromHasClass(from []*pg.Node) bool {
 	return false
 }
 
-func anyStatistic(names []*pg.Node) bool {
-	return slices.ContainsFunc(names, func(n *pg.Node) bool { return statisticColumns[n.GetString_().GetSval()] })
+func anyGuarded(names []*pg.Node) bool {
+	return slices.ContainsFunc(names, func(n *pg.Node) bool { return guardedColumns[n.GetString_().GetSval()] })
 }
 
 // qualified splits a name of one or two parts; more parts give a schema that is never allowed.
