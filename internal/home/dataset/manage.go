@@ -41,18 +41,18 @@ func (b *Builder) Info(ctx context.Context, name string) (*Info, error) {
 }
 
 // Sweep drops the tables of former builds that no session uses any more; it returns how
-// many schemas are left.
+// many schemas are left. It takes no lock: it may run beside a build.
 func (b *Builder) Sweep(ctx context.Context, name string) (int, error) {
 	_, dsn, err := b.find(name)
 	if err != nil {
 		return 0, err
 	}
-	t, err := openTarget(ctx, dsn, name)
-	if err != nil {
-		return 0, err
+	t := &target{dsn: dsn, name: name}
+	left, err := t.sweep(ctx, b.cfg.SweepWait)
+	if sqlState(err) == "3D000" { // there is no such database
+		return 0, nil
 	}
-	defer t.close()
-	return t.sweep(ctx, b.cfg.SweepWait)
+	return left, err
 }
 
 // Dropped counts what Drop took away.

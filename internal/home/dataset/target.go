@@ -113,7 +113,7 @@ func (t *target) prepare(ctx context.Context) error {
 		return err
 	}
 	for _, s := range shadows {
-		if _, err := conn.Exec(ctx, "DROP SCHEMA "+postgres.Quote(s)+" CASCADE"); err != nil {
+		if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+postgres.Quote(s)+" CASCADE"); err != nil {
 			return fmt.Errorf("drop what a former build left: %w", safe(err))
 		}
 	}
@@ -209,7 +209,7 @@ func (t *target) sweep(ctx context.Context, wait time.Duration) (left int, err e
 		}
 		left = 0
 		for _, s := range old {
-			if _, err := conn.Exec(ctx, "DROP SCHEMA "+postgres.Quote(s)+" CASCADE"); err != nil {
+			if _, err := conn.Exec(ctx, "DROP SCHEMA IF EXISTS "+postgres.Quote(s)+" CASCADE"); err != nil {
 				if code := sqlState(err); code != lockNotAvailable && code != deadlockDetected {
 					return 0, fmt.Errorf("drop old schema: %w", safe(err))
 				}
