@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"log/slog"
 	"path/filepath"
 	"sync"
@@ -101,7 +102,18 @@ func (s *standing) Admit(ctx context.Context, principal, name string) (string, e
 	return role, nil
 }
 
-func (p *process) datasets() (Datasets, error) {
+// sweep drops what former builds left because a session was still reading it.
+func (s *standing) sweep(ctx context.Context, names []string) error {
+	var errs []error
+	for _, name := range names {
+		if _, err := s.builder.Sweep(ctx, name); err != nil {
+			errs = append(errs, fmt.Errorf("dataset %s: %w", name, err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (p *process) datasets() (*standing, error) {
 	b, err := p.rules.Builder(p.clusters, nil, nil, p.logger)
 	if err != nil {
 		return nil, err

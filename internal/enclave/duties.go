@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -64,13 +66,14 @@ func (t *ticketed) request(ctx context.Context) (trefoil.PermitRequest, error) {
 // duties are the gateway process's own work beside its sessions. Each runs until its
 // context ends; what fails is tried again at its next turn and said in the log.
 type duties struct {
-	rules  *Rules
-	scribe *scribe
-	store  *control.Store
-	log    *accesslog.Log
-	auth   *Authoriser
-	asker  *acknowledger
-	logger *slog.Logger
+	rules    *Rules
+	scribe   *scribe
+	store    *control.Store
+	log      *accesslog.Log
+	auth     *Authoriser
+	asker    *acknowledger
+	standing *standing
+	logger   *slog.Logger
 }
 
 // run does all duties until ctx ends.
@@ -83,6 +86,9 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("outbox", 500*time.Millisecond, d.drain)
 	every("acknowledgements", time.Second, d.acknowledge)
 	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
+	every("former builds", 5*time.Second, func(ctx context.Context) error {
+		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.rules.Definitions)))
+	})
 	every("retention", d.shortestRetention(), d.expire)
 	all.Wait()
 }

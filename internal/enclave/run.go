@@ -50,6 +50,7 @@ type process struct {
 	scribe   *scribe
 	clusters *Clusters
 	store    *control.Store
+	standing *standing
 	auth     *Authoriser
 	gateway  *gateway.Gateway
 }
@@ -113,12 +114,11 @@ func (p *process) makeGateway(context.Context) error {
 	if err != nil {
 		return err
 	}
-	datasets, err := p.datasets()
-	if err != nil {
+	if p.standing, err = p.datasets(); err != nil {
 		return err
 	}
 	k := keyer{secret: secret, classifier: statement.NewClassifier(nil)}
-	p.auth = NewAuthoriser(p.rules, p.clusters, datasets, p.store, p.binary)
+	p.auth = NewAuthoriser(p.rules, p.clusters, p.standing, p.store, p.binary)
 	tlsConfig, err := p.serverTLS()
 	if err != nil {
 		return err
@@ -178,7 +178,7 @@ func (p *process) run(ctx context.Context) error {
 		}
 	})
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	d := &duties{rules: p.rules, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth,
+	d := &duties{rules: p.rules, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing,
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
 
