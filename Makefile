@@ -12,7 +12,7 @@ FUZZTIME ?= 30s
 ROUNDS ?= 50
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test pg18 vet check fuzz chaos cover docs clean
+.PHONY: help deps build demo test pg18 drivers vet check fuzz chaos cover docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_%-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ deps: ## install what is missing (PostgreSQL 15, a C compiler, the drivers that 
 
 pg18: ## PostgreSQL 18 (npm's embedded build) into .cache, for the tests that run on both
 	@scripts/install-pg18.sh || echo "make: PostgreSQL 18 could not be had here: the tests run on 15 alone"
+
+drivers: ## node's PostgreSQL driver into .cache, for the tests that drive the gateway with it
+	@scripts/install-drivers.sh || echo "make: node's driver could not be had here: its test is skipped, or fails where CI is set"
 
 build: ## build bin/trefoil
 	@mkdir -p bin
@@ -33,7 +36,7 @@ demo: deps build ## the whole story on this machine; on a terminal the enclave t
 vet:
 	$(GO) vet ./...
 
-test: deps pg18 vet ## everything that must hold: vet, tests, short fuzzing, sabotage of every claim
+test: deps pg18 drivers vet ## everything that must hold: vet, tests, short fuzzing, sabotage of every claim
 	$(GO) test -p $(PARALLEL) -timeout $(TIMEOUT) ./...
 	scripts/fuzz.sh 1s
 	scripts/sabotage.sh
