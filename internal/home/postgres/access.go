@@ -40,6 +40,13 @@ func (a Access) hba(superuser string, tls bool) string {
 	var b strings.Builder
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("# Written by trefoil at every start. Changes here are lost.")
+	if a.Principals != "" { // a principal may give its own role a password: it must open nothing
+		line("local all %s scram-sha-256", quoteHBA(superuser))
+		for _, role := range a.Never {
+			line("local all %s scram-sha-256", quoteHBA(role))
+		}
+		line("local all +%s reject", quoteHBA(a.Principals))
+	}
 	line("local all all scram-sha-256")
 	line("local replication all scram-sha-256")
 	if !a.PasswordTCP {

@@ -48,3 +48,24 @@ func FuzzSettings(f *testing.F) {
 		}
 	})
 }
+
+// A principal may give its own role a password. The socket rejects members of the group
+// before any line that would take it.
+func TestPrincipalsDoNotComeByTheSocket(t *testing.T) {
+	seen := false
+	for _, line := range strings.Split(DatasetAccess().hba("postgres", true), "\n") {
+		f := strings.Fields(line)
+		if len(f) < 4 || f[0] != "local" || f[1] == "replication" {
+			continue
+		}
+		switch who := strings.Trim(f[2], `"`); {
+		case f[2] == `+"`+PrincipalsRole+`"` && f[3] == "reject":
+			seen = true
+		case !seen && who != "postgres" && who != StewardRole && who != OwnerRole:
+			t.Errorf("before principals are rejected: %s", line)
+		}
+	}
+	if !seen {
+		t.Error("principals are not rejected")
+	}
+}

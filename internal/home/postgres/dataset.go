@@ -34,6 +34,7 @@ func DatasetSettings() map[string]string {
 		"session_preload_libraries": "", "local_preload_libraries": "",
 		"log_connections": "off", "log_disconnections": "off", "log_temp_files": "-1", "log_lock_waits": "off",
 		"idle_in_transaction_session_timeout": "1h", "temp_file_limit": "20GB",
+		"client_connection_check_interval": "5s", // nothing goes on running for a client that has gone
 	}
 }
 
