@@ -3,90 +3,148 @@
 //
 // The invariant it keeps: contributions and the expected value add up to the score (within 1e-9
 // of its size), and no sentence names a group before one that weighed more.
+//
+// It implements path-dependent TreeSHAP and SHAP interaction values as Lundberg et al. define
+// them (Consistent Individualized Feature Attribution for Tree Ensembles, 2018), and
+// interventional SHAP against a background sample. It explains raw scores: not probabilities,
+// not ranks, and not what would happen if the world were different.
 package explain
 
 import (
-	"errors"
+	"fmt"
+	"sync"
 
-	"github.com/trefoil-eu/trefoil/internal/people/feed/features"
 	"github.com/trefoil-eu/trefoil/internal/people/feed/model"
 )
 
 // Explainer computes contributions for one output of a model. It is safe for concurrent use.
-type Explainer struct{ m *model.Model }
+type Explainer struct {
+	m        *model.Model
+	output   int
+	plans    []*plan
+	expected float64
+	deep     int // the most places × points of a plan
+	places   int // the most places of a plan
+	pool     sync.Pool
+}
 
-// New prepares a model's output for path-dependent TreeSHAP (the features' distribution is the
-// one that the trees' covers tell). It fails if the model carries no covers.
-func New(m *model.Model, output int) (*Explainer, error) { return nil, errors.New("not yet") }
+// scratch is what one computation needs beside the plans.
+type scratch struct {
+	buf []float64
+	hot []bool
+}
+
+// New prepares a model's output for path-dependent TreeSHAP: the features' distribution is the
+// one that the trees' covers tell. It fails if the model's file carries no covers.
+func New(m *model.Model, output int) (*Explainer, error) {
+	if output < 0 || output >= m.Outputs {
+		return nil, fmt.Errorf("explain output %d of a model that has %d", output, m.Outputs)
+	}
+	e := &Explainer{m: m, output: output, expected: m.Base(output)}
+	trees := m.Trees()
+	for i := range trees {
+		if trees[i].Output != output {
+			continue
+		}
+		p, err := newPlan(&trees[i], 1/m.Divisor())
+		if err != nil {
+			return nil, fmt.Errorf("explain tree %d: %w", i, err)
+		}
+		e.expected += p.expected()
+		e.deep = max(e.deep, len(p.places)*p.points)
+		e.places = max(e.places, len(p.places))
+		if len(p.places) > 1 {
+			e.plans = append(e.plans, p)
+		}
+	}
+	e.pool.New = func() any {
+		return &scratch{make([]float64, e.deep), make([]bool, e.places)}
+	}
+	return e, nil
+}
+
+// Model is the model that is explained.
+func (e *Explainer) Model() *model.Model { return e.m }
 
 // Expected is the score before anything is known: contributions start from it.
-func (e *Explainer) Expected() float64 { return 0 }
+func (e *Explainer) Expected() float64 { return e.expected }
 
 // Contributions writes one contribution a feature into phi (length = features) and returns
-// Expected + their sum, which is the row's score. It allocates nothing.
-func (e *Explainer) Contributions(row, phi []float64) (score float64) { return 0 }
-
-// Interactions writes SHAP interaction values into out, n × n by rows for n features: out[i][j]
-// for i ≠ j is half of what i and j do together, out[i][i] the rest; row i sums to i's contribution.
-func (e *Explainer) Interactions(row, out []float64) {}
-
-// Interventional explains against a background sample instead of the covers.
-type Interventional struct{ m *model.Model }
-
-// NewInterventional takes the background's rows, at least one.
-func NewInterventional(m *model.Model, output int, background [][]float64) (*Interventional, error) {
-	return nil, errors.New("not yet")
+// Expected + their sum, which is the row's score (model.Exact). It allocates nothing.
+func (e *Explainer) Contributions(row, phi []float64) (score float64) {
+	clear(phi)
+	s := e.pool.Get().(*scratch)
+	for _, p := range e.plans {
+		p.add(row, phi, s)
+	}
+	e.pool.Put(s)
+	score = e.expected
+	for _, v := range phi {
+		score += v
+	}
+	return score
 }
 
-// Expected is the background's mean score.
-func (e *Interventional) Expected() float64 { return 0 }
-
-// Contributions is as Explainer.Contributions.
-func (e *Interventional) Contributions(row, phi []float64) (score float64) { return 0 }
-
-// Decision is one scored item, as reasons need it.
-type Decision struct {
-	Row           []float64 // as scored: after features.Apply
-	Contributions []float64 // of Row
-	Adjust        float64   // what the user's topic setting added to the score
+// add adds one tree's contributions.
+func (p *plan) add(row, phi []float64, s *scratch) {
+	q := p.points
+	buf, hot := s.buf[:q*len(p.places)], s.hot[:len(p.places)]
+	for j := range q {
+		buf[j] = 1
+	}
+	p.down(row, buf, hot)
+	for i := len(p.places) - 1; i > 0; i-- {
+		at := &p.places[i]
+		h := buf[q*i : q*i+q : q*i+q]
+		if at.node >= 0 {
+			l, r := buf[q*(i+1):][:q], buf[q*int(at.right):][:q]
+			for j := range h {
+				h[j] = l[j] + r[j]
+			}
+		}
+		if at.above >= 0 && !hot[at.above] {
+			continue
+		}
+		from := 4*q*i + q
+		if hot[i] {
+			from += 2 * q
+		}
+		sum := 0.0
+		for j, worth := range p.tables[from:][:q] {
+			sum += h[j] * worth
+		}
+		phi[at.feature] += sum
+	}
 }
 
-// Reason is one group's part in a decision.
-type Reason struct {
-	Group        string        `json:"group"` // "topic-setting" for the user's own topic setting
-	Name         features.Text `json:"name"`
-	Contribution float64       `json:"contribution"` // in the score's unit: above 0 it raised the item
-	Share        float64       `json:"share"`        // |contribution| ÷ the sum of all groups' |contributions|
-	Personal     bool          `json:"personal"`
-	Sentence     features.Text `json:"sentence"` // "mostly because you finished similar videos (41 %)"
-}
-
-// TopicSetting is the group of what the user's own topic setting added.
-const TopicSetting = "topic-setting"
-
-// Reasons groups a decision's contributions, the heaviest first; groups that did nothing are left
-// out. Sentences are whole.
-func Reasons(f *features.Features, d Decision) []Reason { return nil }
-
-// Summary joins the first n reasons into one sentence.
-func Summary(reasons []Reason, n int, language string) string { return "" }
-
-// Change is one change of a setting.
-type Change struct {
-	Setting string        `json:"setting"` // "profiling-off", "reset", "off:NAME", "less:TOPIC"
-	Text    features.Text `json:"text"`
-}
-
-// Counterfactual is the smallest change of settings that would have dropped an item.
-type Counterfactual struct {
-	Changes []Change          `json:"changes"` // empty: no setting would have
-	After   features.Settings `json:"after"`
-	Rank    int               `json:"rank"` // the item's rank then, from 0
-	Text    features.Text     `json:"text"`
-}
-
-// Dropped finds the smallest change of settings after which item i of a list is no longer among
-// the first shown. rows are as the platform sent them (before Apply).
-func Dropped(f *features.Features, s features.Settings, rows [][]float64, i, shown int) (Counterfactual, error) {
-	return Counterfactual{}, errors.New("not yet")
+// down multiplies the factors from the root to every place, and at leaves the value.
+func (p *plan) down(row, buf []float64, hot []bool) {
+	q := p.points
+	for i := 1; i < len(p.places); i++ {
+		at := &p.places[i]
+		parent := &p.places[at.parent]
+		n := &p.tree.Nodes[parent.node]
+		from, to := buf[q*int(at.parent):][:q], buf[q*i:][:q]
+		is := p.tree.GoesLeft(n, row[n.Feature]) == at.left
+		value := 1.0
+		if at.node < 0 {
+			value = at.value
+		}
+		if at.above >= 0 && !hot[at.above] {
+			hot[i] = false
+			value *= at.scale
+			for j := range to {
+				to[j] = from[j] * value
+			}
+			continue
+		}
+		hot[i] = is
+		tab := p.tables[4*q*i:][:q]
+		if is {
+			tab = p.tables[4*q*i+2*q:][:q]
+		}
+		for j := range to {
+			to[j] = from[j] * tab[j] * value
+		}
+	}
 }

@@ -23,6 +23,8 @@ const (
 	MaxOutputs  = 1 << 10
 	MaxDepth    = 512     // splits between a tree's root and a leaf
 	MaxCategory = 1 << 20 // a category is a whole number below it
+	maxWords    = 1 << 22 // 32-bit words of category sets in one model
+	maxNodes    = 1 << 21 // splits of one tree
 )
 
 // Format is the library a model comes from.
@@ -50,9 +52,9 @@ type Model struct {
 	Features  []Feature // in the order of a row's values
 	Hash      string    // hex SHA-256 of the file's bytes
 
-	trees []Tree
-	base  []float32 // XGBoost's starting margin of each output; nil otherwise
-	scale float64   // 1, or 1 ÷ trees an output where Average
+	trees   []Tree    // LightGBM's: output k has trees k, k+Outputs, …
+	base    []float32 // XGBoost's starting margin of each output; nil otherwise
+	divisor float64   // 1, or trees an output where Average
 }
 
 // Trees returns the model's trees in their order. They must not be changed.
