@@ -52,14 +52,20 @@ type Authoriser struct {
 	binary   string
 
 	mu           sync.Mutex
-	acknowledged map[string]bool     // definition hashes
-	evidence     map[string][]string // session → signed notes for the monitor
+	acknowledged map[string]bool   // definition hashes
+	opened       map[string]Opened // by session, until the release path takes it
+}
+
+// Opened is what the release path needs to know of a decision beside the records' Access.
+type Opened struct {
+	Evidence []string // signed notes for the monitor
+	InRegion bool     // the session counts as being in the region: the only one that may go on unpermitted
 }
 
 // NewAuthoriser makes an authoriser. Binary is the program's hash for the records.
 func NewAuthoriser(r *Rules, c *Clusters, d Datasets, g Grants, binary string) *Authoriser {
 	return &Authoriser{rules: r, clusters: c, datasets: d, grants: g, binary: binary,
-		acknowledged: map[string]bool{}, evidence: map[string][]string{}}
+		acknowledged: map[string]bool{}, opened: map[string]Opened{}}
 }
 
 // Acknowledge notes that the monitor has acknowledged a definition.
@@ -75,12 +81,12 @@ func (a *Authoriser) isAcknowledged(hash string) bool {
 	return a.acknowledged[hash]
 }
 
-// TakeEvidence hands out, once, the signed notes that a session's permits need.
-func (a *Authoriser) TakeEvidence(session string) []string {
+// Take hands out, once, what was decided about a session. The zero value is the strictest.
+func (a *Authoriser) Take(session string) Opened {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := a.evidence[session]
-	delete(a.evidence, session)
+	out := a.opened[session]
+	delete(a.opened, session)
 	return out
 }
 
@@ -210,11 +216,13 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 			Rule: "dataset-away", Reason: "dataset-away", Hint: "trefoil dataset status " + def.Name})
 	}
 	out := gateway.Decision{Path: gateway.Release, Access: access, Target: target, Notice: notice(def, a.rules.Classes[def.Name], built, q.At)}
+	opened := Opened{InRegion: d.Floor.Zone == law.ZoneRegion}
 	if held != nil && a.restsOnGrant(who, facts, def, q) {
 		out.Access.Grant, out.Until = held.Request.ID, held.Request.Until
 		out.Access.Approvals = approvals(held, a.rules.Approvers)
-		a.keepEvidence(q.Session, notes)
+		opened.Evidence = notes
 	}
+	a.keep(q.Session, opened)
 	return out
 }
 
@@ -238,13 +246,13 @@ func (a *Authoriser) granted(ctx context.Context, q gateway.Request, hash string
 	return held, []string{note}
 }
 
-func (a *Authoriser) keepEvidence(session string, notes []string) {
+func (a *Authoriser) keep(session string, o Opened) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.evidence) > 10_000 { // sessions that failed between decision and start
-		clear(a.evidence)
+	if len(a.opened) > 10_000 { // sessions that failed between decision and start
+		clear(a.opened)
 	}
-	a.evidence[session] = notes
+	a.opened[session] = o
 }
 
 // approvals are the key ids of everyone whose approval stands, sorted.

@@ -198,11 +198,11 @@ func TestAGrantOpensAndEndsTheSession(t *testing.T) {
 	if d.Path != gateway.Release || !d.Until.Equal(noon.Add(time.Hour)) || d.Access.Grant == "" || len(d.Access.Approvals) != 1 {
 		t.Fatalf("path %d until %v: %s", d.Path, d.Until, d.Refusal.Message)
 	}
-	if notes := a.TakeEvidence(q.Session); len(notes) != 1 {
-		t.Errorf("%d notes for the monitor", len(notes))
+	if o := a.Take(q.Session); len(o.Evidence) != 1 || o.InRegion {
+		t.Errorf("for the monitor %d notes; in the region %t", len(o.Evidence), o.InRegion)
 	}
-	if notes := a.TakeEvidence(q.Session); len(notes) != 0 {
-		t.Error("the evidence was handed out twice")
+	if o := a.Take(q.Session); len(o.Evidence) != 0 || o.InRegion {
+		t.Error("what was decided was handed out twice")
 	}
 }
 

@@ -71,6 +71,28 @@ func (c *Config) Trust() (*trefoil.Trust, error) {
 	return t, nil
 }
 
+// OtherTrust is what releases inside the region rest on while the monitor is away: the quorum,
+// from the witnesses that are not the monitor's. It is nil where the configuration needs the
+// monitor for every checkpoint; then nothing is released without it.
+func (c *Config) OtherTrust() (*trefoil.Trust, error) {
+	if c.Log.Quorum < 1 || len(c.Log.Witnesses) < c.Log.Quorum {
+		return nil, nil
+	}
+	all, err := c.Trust()
+	if err != nil {
+		return nil, err
+	}
+	others := &trefoil.Trust{Log: all.Log, Quorum: c.Log.Quorum}
+	for _, w := range c.Log.Witnesses {
+		v, err := trefoil.NewWitnessVerifier(w.Key)
+		if err != nil {
+			return nil, fmt.Errorf("read a witness's key: %w", err)
+		}
+		others.Witnesses = append(others.Witnesses, v)
+	}
+	return others, nil
+}
+
 // logVerifier derives the log's public key from its signing key file.
 func (c *Config) logVerifier() (string, error) {
 	text, err := os.ReadFile(c.Log.Key)

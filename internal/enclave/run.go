@@ -42,6 +42,7 @@ type process struct {
 	logger   *slog.Logger
 	rules    *Rules
 	trust    *trefoil.Trust
+	others   *trefoil.Trust
 	token    string
 	binary   string
 	log      *accesslog.Log
@@ -61,6 +62,9 @@ func (p *process) readRules(context.Context) error {
 		return err
 	}
 	if p.trust, err = p.config.Trust(); err != nil {
+		return err
+	}
+	if p.others, err = p.config.OtherTrust(); err != nil {
 		return err
 	}
 	if p.token, err = readToken(p.config.Monitor.Token); err != nil {
@@ -127,7 +131,7 @@ func (p *process) makeGateway(context.Context) error {
 		Listen: []string{p.config.Gateway.Listen}, TLS: tlsConfig, RequireTLS: p.config.Gateway.RequireTLS,
 		Directory: p.rules.People.Directory, Locator: locator, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
-		Releases: &runner{rules: p.rules, auth: p.auth, log: p.log, trust: p.trust, keyer: k, epoch: new(release.Epoch),
+		Releases: &runner{rules: p.rules, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
 			permitter: release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), limits: p.releaseLimits(),
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
 		Limits: limits, Logger: p.logger,

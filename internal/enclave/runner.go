@@ -23,6 +23,7 @@ type runner struct {
 	log       *accesslog.Log
 	permitter release.Permitter
 	trust     *trefoil.Trust
+	others    *trefoil.Trust // nil: nothing is released without the monitor
 	limits    release.Limits
 	keyer     keyer
 	epoch     *release.Epoch
@@ -40,16 +41,24 @@ type sharedByDataset struct {
 
 // Run implements gateway.ReleaseRunner.
 func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
-	common := r.common(s.Access.Dataset)
+	common, opened := r.common(s.Access.Dataset), r.auth.Take(s.Access.Session)
+	ended := common.state.Ended()
+	reason, empty := look(s.Server)
 	session, err := release.New(release.Config{
 		Client: s.Client, Server: s.Server, Origin: r.rules.Config.Log.Origin, Access: s.Access,
-		Evidence: r.auth.TakeEvidence(s.Access.Session), Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
+		Evidence: opened.Evidence, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
 		FixedSoFar: s.Fixed, Recorder: recorder{r.log}, Permitter: r.permitter, Trust: r.trust,
+		AllowUnpermitted: opened.InRegion && r.others != nil, Others: r.others,
 		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,
 		Limits: r.limits, SpillDir: r.rules.Config.Gateway.SpillDir, Logger: r.logger,
 	})
 	if err != nil {
 		return err
+	}
+	if reason != nil {
+		session.Stop(*reason)
+	} else if empty {
+		common.state.Swept(ended)
 	}
 	over := make(chan struct{})
 	defer close(over)

@@ -17,6 +17,8 @@ type Config struct {
 	Directory string      // made if missing; owned by one process at a time
 	Signer    note.Signer // Ed25519; its name is Origin
 
+	// Witnesses, of which the first goes first: with a Quorum below all of them its cosignature
+	// is in every checkpoint while it answers, and the others' alone count while it does not.
 	Witnesses []Witness
 	Quorum    int // how many witnesses must cosign; 0 = all
 

@@ -40,7 +40,7 @@ type driver struct {
 // finds the tree's state and leaves the checkpoint to the publisher, which keeps trying.
 func openDriver(c *Config, dir string) (*driver, error) {
 	quiet(c.Logger)
-	d := &driver{witnesses: newWitnessTransport()}
+	d := &driver{witnesses: newWitnessTransport(c)}
 	client := &http.Client{
 		Transport:     d.witnesses,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
@@ -117,14 +117,15 @@ func (d *driver) close(ctx context.Context) error {
 
 // witnessTransport is the way to the witnesses: bounded answers, and what went wrong last.
 type witnessTransport struct {
+	order   *precedence
 	base    *http.Transport
 	blocked atomic.Bool
 	flight  sync.WaitGroup
 	last    atomic.Pointer[error]
 }
 
-func newWitnessTransport() *witnessTransport {
-	return &witnessTransport{base: &http.Transport{
+func newWitnessTransport(c *Config) *witnessTransport {
+	return &witnessTransport{order: newPrecedence(c), base: &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   2 * time.Second,
 		MaxIdleConnsPerHost:   2,
@@ -142,8 +143,16 @@ func (t *witnessTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 	}
 	t.flight.Add(1)
 	defer t.flight.Done()
+	sent := time.Now()
 	resp, err := t.base.RoundTrip(req)
+	first := t.order.isFirst(req)
+	if t.order.prefix != "" && !first {
+		t.order.hold(req.Context(), sent)
+	}
 	if err != nil {
+		if first {
+			t.order.arrived()
+		}
 		t.last.Store(&err)
 		return nil, err
 	}
@@ -159,6 +168,9 @@ func (t *witnessTransport) RoundTrip(req *http.Request) (*http.Response, error) 
 		io.Reader
 		io.Closer
 	}{io.LimitReader(resp.Body, maxWitnessAnswer), resp.Body}
+	if first && resp.StatusCode != http.StatusConflict {
+		resp.Body = firstBody{resp.Body, t.order}
+	}
 	return resp, nil
 }
 

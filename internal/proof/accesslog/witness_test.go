@@ -174,3 +174,30 @@ func TestRecordOfAnotherLogIsRefused(t *testing.T) {
 		}
 	}
 }
+
+// With a quorum of one in two, the faster witness must not displace the first: the monitor
+// permits nothing under a checkpoint without its own cosignature.
+func TestASlowFirstWitnessIsInEveryCheckpointWhileItAnswers(t *testing.T) {
+	f := newFixture(t, 2)
+	f.config.Quorum, f.trust.Quorum = 1, 1
+	f.witnesses[0].Set(witnesstest.Honest, 60*time.Millisecond)
+	l := f.open(t)
+	first := &trefoil.Trust{Log: f.trust.Log, Witnesses: f.trust.Witnesses[:1]}
+	for i := range 5 {
+		r := record(t, i)
+		if _, err := first.VerifyProof(witnessed(t, appendRecord(t, l, r)), r.Leaf()); err != nil {
+			t.Fatalf("checkpoint %d without the first witness: %v", i, err)
+		}
+	}
+	for _, away := range []witnesstest.Mode{witnesstest.Away, witnesstest.Silent} {
+		f.witnesses[0].Set(away, 0)
+		r := record(t, 9)
+		p := witnessed(t, appendRecord(t, l, r))
+		if _, err := f.trust.VerifyProof(p, r.Leaf()); err != nil {
+			t.Fatalf("first witness away: %v", err)
+		}
+		if _, err := first.VerifyProof(p, r.Leaf()); err == nil {
+			t.Fatal("a witness that is away cosigned")
+		}
+	}
+}
