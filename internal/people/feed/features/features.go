@@ -7,12 +7,7 @@
 // It does not score and does not explain.
 package features
 
-import (
-	"errors"
-
-	"github.com/trefoil-eu/trefoil/internal/people/feed/model"
-	"github.com/trefoil-eu/trefoil/internal/rules/law"
-)
+import "github.com/trefoil-eu/trefoil/internal/rules/law"
 
 // Text is a text for users in both languages.
 type Text struct {
@@ -49,7 +44,7 @@ type Group struct {
 	History  bool         `yaml:"history"`  // neutral after a reset
 }
 
-// Says is a clause that is true of some values only.
+// Says is a clause that is true of some values only: all conditions given must hold.
 type Says struct {
 	Feature string   `yaml:"feature"`
 	AtLeast *float64 `yaml:"at_least"`
@@ -90,32 +85,3 @@ const (
 	Less Want = -1
 	More Want = 1
 )
-
-// Features is a File bound to a model. It is safe for concurrent use.
-type Features struct {
-	File  *File
-	Model *model.Model
-}
-
-// Parse reads features.yaml strictly; errors carry line and column.
-func Parse(name string, src []byte) (*File, error) { return nil, errors.New("not yet") }
-
-// Bind checks a file against a model: every feature of the model is placed, nothing else is, and
-// every category that the model knows has a name.
-func (f *File) Bind(m *model.Model) (*Features, error) { return nil, errors.New("not yet") }
-
-// CheckSettings says which switch or topic does not exist.
-func (f *Features) CheckSettings(s Settings) error { return nil }
-
-// Apply replaces in place what the settings make neutral, and returns what they add to the
-// score. The row holds (model.CheckRow); the settings were checked.
-func (f *Features) Apply(s Settings, row []float64) (adjust float64) { return 0 }
-
-// Personal says of each feature of the model whether it is personal.
-func (f *Features) Personal() []bool { return nil }
-
-// GroupOf returns for each feature of the model the index of its group in File.Groups.
-func (f *Features) GroupOf() []int { return nil }
-
-// Topic returns the name of the row's topic, or "" without a topic control or a known topic.
-func (f *Features) Topic(row []float64) string { return "" }
