@@ -29,6 +29,7 @@ type (
 	// sent; New is nil for a deletion.
 	Change struct {
 		Relation uint32
+		Insert   bool
 		Old, New []Value
 	}
 	// Truncate empties tables.
@@ -191,7 +192,7 @@ func relation(r *reader) any {
 }
 
 func change(kind byte, r *reader) any {
-	m := Change{Relation: r.uint32()}
+	m := Change{Relation: r.uint32(), Insert: kind == 'I'}
 	what := r.byte()
 	if kind != 'I' && (what == 'K' || what == 'O') {
 		m.Old = tuple(r)

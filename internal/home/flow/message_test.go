@@ -46,7 +46,7 @@ var samples = map[string]struct {
 	"relation": {message('R', uint32(5), "app", "person", byte('d'), int16(1), byte(1), "id", uint32(20), uint32(0xffffffff)),
 		Relation{OID: 5, Schema: "app", Name: "person", Identity: 'd', Columns: []RelationColumn{{Name: "id", Key: true, Type: 20, Mod: -1}}}},
 	"insert": {message('I', uint32(5), byte('N'), int16(2), field("1"), byte('n')),
-		Change{Relation: 5, New: []Value{{'t', []byte("1")}, {Kind: 'n'}}}},
+		Change{Relation: 5, Insert: true, New: []Value{{'t', []byte("1")}, {Kind: 'n'}}}},
 	"update of a key": {message('U', uint32(5), byte('K'), int16(1), field("1"), byte('N'), int16(2), field("2"), byte('u')),
 		Change{Relation: 5, Old: []Value{{'t', []byte("1")}}, New: []Value{{'t', []byte("2")}, {Kind: 'u'}}}},
 	"delete":        {message('D', uint32(5), byte('K'), int16(1), field("1")), Change{Relation: 5, Old: []Value{{'t', []byte("1")}}}},

@@ -1,0 +1,81 @@
+package flow
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Slot is what the source says of a slot.
+type Slot struct {
+	Active    bool
+	WALStatus string // reserved, extended, unreserved, lost
+	Confirmed LSN
+	Retained  int64 // bytes of the log that it keeps from being removed
+}
+
+// SlotName is the slot of a dataset: letters, digits and underscores alone, at most 63, and
+// different for names that only look alike once cleaned.
+func SlotName(dataset string) string {
+	clean := strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r == '_' {
+			return r
+		}
+		return '_'
+	}, dataset)
+	sum := sha256.Sum256([]byte(dataset))
+	return "trefoil_" + clean[:min(len(clean), 40)] + "_" + hex.EncodeToString(sum[:4])
+}
+
+// FindSlot reads a slot of the database that conn is connected to; nil when it has none.
+func FindSlot(ctx context.Context, conn *pgx.Conn, name string) (*Slot, error) {
+	var s Slot
+	var confirmed string
+	err := conn.QueryRow(ctx, `SELECT active, coalesce(wal_status, ''), coalesce(confirmed_flush_lsn, '0/0')::text,
+		coalesce(pg_catalog.pg_wal_lsn_diff(CASE WHEN pg_catalog.pg_is_in_recovery() THEN pg_catalog.pg_last_wal_replay_lsn()
+			ELSE pg_catalog.pg_current_wal_lsn() END, restart_lsn), 0)::bigint
+		FROM pg_catalog.pg_replication_slots WHERE slot_name = $1 AND plugin = 'pgoutput' AND database = pg_catalog.current_database()`, name).
+		Scan(&s.Active, &s.WALStatus, &confirmed, &s.Retained)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look for slot %s: %w", name, safe(err))
+	}
+	s.Confirmed, err = ParseLSN(confirmed)
+	return &s, err
+}
+
+// CreateSlot makes a slot that sends every transaction that commits from now on.
+func CreateSlot(ctx context.Context, conn *pgx.Conn, name string) error {
+	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')", name); err != nil {
+		return fmt.Errorf("create slot %s: %w", name, safe(err))
+	}
+	return nil
+}
+
+// DropSlot removes a slot, also one that a process which has just ended still seems to use.
+// A slot that is not there is no error.
+func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
+	for try := 0; ; try++ {
+		_, err := conn.Exec(ctx, `SELECT pg_catalog.pg_drop_replication_slot(slot_name) FROM pg_catalog.pg_replication_slots
+			WHERE slot_name = $1 AND database = pg_catalog.current_database()`, name)
+		if err == nil {
+			return nil
+		}
+		if err = safe(err); try >= 20 || !strings.Contains(err.Error(), "55006") { // object in use
+			return fmt.Errorf("drop slot %s: %w", name, err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
