@@ -181,7 +181,8 @@ func TestTamperedDatasetsAreFound(t *testing.T) {
 		"deleted row":    "DELETE FROM app.visit WHERE id = (SELECT max(id) FROM app.visit)",
 		"added row":      "INSERT INTO app.visit SELECT 5, person, note FROM app.visit LIMIT 1",
 		"doubled row":    "ALTER TABLE app.visit DROP CONSTRAINT visit_pkey; INSERT INTO app.visit SELECT * FROM app.visit LIMIT 1",
-		"swapped values": "UPDATE app.visit v SET person = o.person FROM app.visit o WHERE v.person <> o.person AND (v.id, o.id) IN (SELECT min(id), max(id) FROM app.visit UNION ALL SELECT max(id), min(id) FROM app.visit)",
+		"swapped values": "WITH two AS (SELECT a.id AS i, b.id AS j, a.person AS p, b.person AS q FROM app.visit a, app.visit b WHERE a.person <> b.person ORDER BY 1, 2 LIMIT 1) " +
+			"UPDATE app.visit v SET person = CASE v.id WHEN i THEN q ELSE p END FROM two WHERE v.id IN (i, j)",
 		"added column":   "ALTER TABLE app.visit ADD COLUMN more text",
 		"added table":    "CREATE TABLE app.more AS SELECT 1 AS x",
 		"lost column":    "ALTER TABLE app.visit DROP COLUMN note",
