@@ -177,16 +177,16 @@ func TestTamperedDatasetsAreFound(t *testing.T) {
 	f.build()
 	f.verified()
 	for name, sql := range map[string]string{
-		"changed row":    "UPDATE app.visit SET note = 'y' WHERE id = (SELECT min(id) FROM app.visit)",
-		"deleted row":    "DELETE FROM app.visit WHERE id = (SELECT max(id) FROM app.visit)",
-		"added row":      "INSERT INTO app.visit SELECT 5, person, note FROM app.visit LIMIT 1",
-		"doubled row":    "ALTER TABLE app.visit DROP CONSTRAINT visit_pkey; INSERT INTO app.visit SELECT * FROM app.visit LIMIT 1",
+		"changed row": "UPDATE app.visit SET note = 'y' WHERE id = (SELECT min(id) FROM app.visit)",
+		"deleted row": "DELETE FROM app.visit WHERE id = (SELECT max(id) FROM app.visit)",
+		"added row":   "INSERT INTO app.visit SELECT 5, person, note FROM app.visit LIMIT 1",
+		"doubled row": "ALTER TABLE app.visit DROP CONSTRAINT visit_pkey; INSERT INTO app.visit SELECT * FROM app.visit LIMIT 1",
 		"swapped values": "WITH two AS (SELECT a.id AS i, b.id AS j, a.person AS p, b.person AS q FROM app.visit a, app.visit b WHERE a.person <> b.person ORDER BY 1, 2 LIMIT 1) " +
 			"UPDATE app.visit v SET person = CASE v.id WHEN i THEN q ELSE p END FROM two WHERE v.id IN (i, j)",
-		"added column":   "ALTER TABLE app.visit ADD COLUMN more text",
-		"added table":    "CREATE TABLE app.more AS SELECT 1 AS x",
-		"lost column":    "ALTER TABLE app.visit DROP COLUMN note",
-		"lost table":     "DROP TABLE app.visit",
+		"added column": "ALTER TABLE app.visit ADD COLUMN more text",
+		"added table":  "CREATE TABLE app.more AS SELECT 1 AS x",
+		"lost column":  "ALTER TABLE app.visit DROP COLUMN note",
+		"lost table":   "DROP TABLE app.visit",
 	} {
 		f.target.Exec(t, f.target.SuperuserDSN(f.name), sql)
 		v, err := f.b.Verify(testContext(t), f.name)
