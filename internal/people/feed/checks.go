@@ -13,7 +13,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/people/feed/decision"
 )
 
-// Checked is what one check of a surface found over a sample of one day's decisions.
+// Checked is what one check of a surface found over a sample of decisions.
 type Checked struct {
 	Surface   string `json:"surface"`
 	Decisions int    `json:"decisions"`
@@ -30,13 +30,17 @@ func (c Checked) Holds() bool {
 	return c.Differ == 0 && c.Missing == 0 && c.Moved == 0 && c.KeptPersonal == 0
 }
 
-// Check scores a sample of a day's decisions again and shows that the switch works on them;
+// Check scores a sample of each day's decisions again and shows that the switch works on them;
 // what it finds opens an incident, and a sample without a finding closes it.
-func (s *Service) Check(ctx context.Context, surface string, day time.Time) (Checked, error) {
+func (s *Service) Check(ctx context.Context, surface string, days ...time.Time) (Checked, error) {
 	c := Checked{Surface: surface}
-	sample, err := s.store.Sample(ctx, surface, day, s.config.Checks.Sample)
-	if err != nil {
-		return c, fmt.Errorf("check surface %s: %w", surface, err)
+	var sample []*decision.Decision
+	for _, day := range days {
+		found, err := s.store.Sample(ctx, surface, day, s.config.Checks.Sample)
+		if err != nil {
+			return c, fmt.Errorf("check surface %s: %w", surface, err)
+		}
+		sample = append(sample, found...)
 	}
 	donors := map[*bound][]float64{}
 	for _, d := range sample {
@@ -135,11 +139,11 @@ func (b *bound) keepsPersonal(d *decision.Decision, stored []float64) bool {
 	return false
 }
 
-// CheckAll checks every surface over the day of a time.
-func (s *Service) CheckAll(ctx context.Context, day time.Time) ([]Checked, error) {
+// CheckAll checks every surface over some days.
+func (s *Service) CheckAll(ctx context.Context, days ...time.Time) ([]Checked, error) {
 	var out []Checked
 	for _, name := range slices.Sorted(maps.Keys(s.surfaces)) {
-		c, err := s.Check(ctx, name, day)
+		c, err := s.Check(ctx, name, days...)
 		if err != nil {
 			return out, err
 		}

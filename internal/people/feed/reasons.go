@@ -96,7 +96,7 @@ func (s *Service) reasons(b *bound, d *decision.Decision, sel selection) (*Reaso
 		phi := make([]float64, width)
 		row := rows[i*width : (i+1)*width]
 		b.explainer.Contributions(row, phi)
-		reasons := explain.Reasons(b.words, explain.Decision{Row: row, Contributions: phi, Adjust: adjust[i]})
+		reasons := explain.Reasons(b.words, explain.Decision{Row: row, Settings: d.Settings, Contributions: phi, Adjust: adjust[i]})
 		it := ItemReasons{ID: d.Items[i].ID, Rank: i + 1, Score: scores[i], Reasons: reasons,
 			Summary: features.Text{EN: explain.Summary(reasons, summarised, "en"), FR: explain.Summary(reasons, summarised, "fr")}}
 		if sel.counterfactual && i < shown && len(d.Items) > shown {

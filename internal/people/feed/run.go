@@ -37,11 +37,11 @@ type dayMaker interface {
 // Duties does once what Run does at every interval of checks, and returns what failed.
 func (s *Service) Duties(ctx context.Context) error {
 	now := s.now()
-	_, err := s.CheckAll(ctx, now)
-	if now.Sub(decision.Day(now)) < 2*time.Duration(s.config.Checks.Every) { // the last hours of yesterday too
-		_, more := s.CheckAll(ctx, now.AddDate(0, 0, -1))
-		err = errors.Join(err, more)
+	days := []time.Time{now}
+	if now.Sub(decision.Day(now)) < 2*time.Duration(s.config.Checks.Every) {
+		days = append(days, now.AddDate(0, 0, -1)) // its last hours were not checked yet
 	}
+	_, err := s.CheckAll(ctx, days...)
 	err = errors.Join(err, s.CheckSheets(ctx))
 	_, expired := s.store.Expire(ctx, now.AddDate(0, 0, -s.config.Retention))
 	err = errors.Join(err, expired)

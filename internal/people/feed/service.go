@@ -188,6 +188,9 @@ func (s *Service) reload(ctx context.Context, sf *surface) error {
 		s.logger.Error("a model file does not load: the last good one goes on", "surface", sf.name, "err", err)
 	} else {
 		s.logger.Info("model in production", "surface", sf.name, "model", sf.current.Load().model.Hash)
+		if err := s.checkSheet(ctx, sf.name); err != nil {
+			s.logger.Error("sheet of a new model", "surface", sf.name, "err", err)
+		}
 	}
 	if err := s.incidents.set(ctx, sf.name, ReasonNotLoaded, sf.fault != ""); err != nil {
 		sf.stamp = "" // look again

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/people/feed/decision"
 	"github.com/trefoil-eu/trefoil/internal/people/feed/sheet"
 )
 
@@ -17,9 +18,11 @@ import (
 // shown, which are what the person saw.
 const itemsMeasured = 20
 
-// MakeSheet measures a surface's weights over decisions that the model in production made
-// within the last day before now, keeps the sheet, and binds it to the model in the log. With no
-// such decisions it returns sheet.ErrNoDecisions and the last sheet stays.
+// MakeSheet measures the weights of the model in production over the surface's decisions of
+// the last 24 hours, keeps the sheet, and binds it to the model in the log. Decisions that an
+// earlier model with the same features made count too, scored by the model in production, so that
+// a new model has its sheet at once. With no such decisions it returns sheet.ErrNoDecisions and
+// the last sheet stays.
 func (s *Service) MakeSheet(ctx context.Context, surface string) (*sheet.Sheet, error) {
 	sf, err := s.surface(surface)
 	if err != nil {
@@ -27,22 +30,17 @@ func (s *Service) MakeSheet(ctx context.Context, surface string) (*sheet.Sheet, 
 	}
 	b, now := sf.current.Load(), s.now().UTC()
 	from := now.Add(-24 * time.Hour)
+	recent, err := s.recent(ctx, surface, b, from, now)
+	if err != nil {
+		return nil, fmt.Errorf("make sheet: %w", err)
+	}
 	var samples []sheet.Sample
-	for _, day := range []time.Time{now, from} {
-		found, err := s.store.Sample(ctx, surface, day, s.config.Checks.Sample)
+	for _, d := range recent {
+		rows, _, _, err := b.again(d)
 		if err != nil {
 			return nil, fmt.Errorf("make sheet: %w", err)
 		}
-		for _, d := range found {
-			if d.Model != b.modelHash || d.Features != b.wordsHash || d.At().Before(from) || d.At().After(now) {
-				continue
-			}
-			rows, _, _, err := b.again(d)
-			if err != nil {
-				return nil, fmt.Errorf("make sheet: %w", err)
-			}
-			samples = append(samples, b.weigh(rows))
-		}
+		samples = append(samples, b.weigh(rows))
 	}
 	out := &sheet.Sheet{Surface: surface, Title: sf.config.Title, Model: b.modelHash.String(), Features: b.wordsHash.String(),
 		Measured: now, From: from, Until: now}
@@ -50,6 +48,34 @@ func (s *Service) MakeSheet(ctx context.Context, surface string) (*sheet.Sheet, 
 		return nil, err
 	}
 	return out, s.publish(ctx, b, out)
+}
+
+// recent samples decisions of a period whose rows fit a model: made by it, or by one with the
+// same features.
+func (s *Service) recent(ctx context.Context, surface string, b *bound, from, until time.Time) ([]*decision.Decision, error) {
+	var out []*decision.Decision
+	for day := decision.Day(from); !day.After(until); day = day.AddDate(0, 0, 1) {
+		found, err := s.store.Sample(ctx, surface, day, s.config.Checks.Sample)
+		if err != nil {
+			return nil, err
+		}
+		for _, d := range found {
+			if d.At().Before(from) || d.At().After(until) {
+				continue
+			}
+			made, err := s.modelOf(d)
+			if errors.Is(err, errNotArchived) {
+				continue // Check opens its incident
+			}
+			if err != nil {
+				return nil, err
+			}
+			if made == b || slices.Equal(made.model.Names(), b.model.Names()) {
+				out = append(out, d)
+			}
+		}
+	}
+	return out, nil
 }
 
 // weigh sums the absolute contribution of each group over the first rows.
@@ -137,21 +163,23 @@ func (s *Service) checkSheet(ctx context.Context, surface string) error {
 	if err != nil {
 		return err
 	}
-	current := func() bool { return is != nil && is.Model == b.modelHash.String() && is.Features == b.wordsHash.String() }
-	fresh := func() bool { return current() && s.now().Sub(is.Measured) <= time.Duration(s.config.Checks.SheetAge) }
-	if !current() || s.now().Sub(is.Measured) > time.Duration(s.config.Checks.SheetAge)/4 {
+	age := time.Duration(s.config.Checks.SheetAge)
+	current := is != nil && is.Model == b.modelHash.String() && is.Features == b.wordsHash.String()
+	if !current || s.now().Sub(is.Measured) > age/4 {
 		made, err := s.MakeSheet(ctx, surface)
 		switch {
 		case err == nil:
-			is = made
-		case !errors.Is(err, sheet.ErrNoDecisions):
+			is, current = made, true
+		case errors.Is(err, sheet.ErrNoDecisions):
+			return nil // nothing was ranked: there is nothing to say about it
+		default:
 			s.logger.Error("a parameter sheet could not be made", "surface", surface, "err", err)
 		}
 	}
 	err = errors.Join(
-		s.incidents.set(ctx, surface, ReasonSheetMissing, !current()),
-		s.incidents.set(ctx, surface, ReasonSheetStale, current() && !fresh()))
-	if current() {
+		s.incidents.set(ctx, surface, ReasonSheetMissing, !current),
+		s.incidents.set(ctx, surface, ReasonSheetStale, current && s.now().Sub(is.Measured) > age))
+	if current {
 		err = errors.Join(err, s.incidents.set(ctx, surface, ReasonWeights, len(is.Outside()) > 0))
 	}
 	return err
