@@ -33,10 +33,11 @@ func (m *Monitor) Handler() http.Handler {
 	return mux
 }
 
-// limited bounds how often one address may ask without one of the two tokens.
+// limited bounds by l how often one address may ask without one of the two tokens. Readers and
+// wrong tokens have bounds of their own: a witness must go on answering its log.
 func (m *Monitor) limited(l *limiter, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !m.bearer(r, m.token) && !m.bearer(r, m.bodies) && !m.asks.allow(r.RemoteAddr, m.now()) {
+		if !m.bearer(r, m.token) && !m.bearer(r, m.bodies) && !l.allow(r.RemoteAddr, m.now()) {
 			w.Header().Set("Retry-After", "1")
 			http.Error(w, "too many requests", http.StatusTooManyRequests)
 			return
@@ -49,7 +50,7 @@ func (m *Monitor) limited(l *limiter, h http.HandlerFunc) http.HandlerFunc {
 func (m *Monitor) withToken(slots chan struct{}, h http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if !m.bearer(r, m.token) {
-			if !m.asks.allow(r.RemoteAddr, m.now()) {
+			if !m.wrong.allow(r.RemoteAddr, m.now()) {
 				http.Error(w, "too many requests", http.StatusTooManyRequests)
 				return
 			}

@@ -108,6 +108,32 @@ func TestFloodFromOneAddressIsLimited(t *testing.T) {
 }
 
 // TestSlowClientIsCutOff: whoever never ends their headers does not keep a connection.
+// Whoever shares the log's address can read and guess tokens: the log's own requests go on.
+func TestReadersDoNotStopTheWitness(t *testing.T) {
+	w := newWorld(t)
+	h := w.m.Handler()
+	ask := func(method, path string) int {
+		r := httptest.NewRequest(method, path, strings.NewReader("x"))
+		r.RemoteAddr = "192.0.2.1:99"
+		r.Header.Set("Authorization", "Bearer wrong")
+		rec := httptest.NewRecorder()
+		h.ServeHTTP(rec, r)
+		return rec.Code
+	}
+	for range 2 * askBurst {
+		if code := ask(http.MethodGet, "/status"); code != 200 {
+			t.Fatalf("GET /status: %d", code)
+		}
+		ask(http.MethodPost, "/permit")
+	}
+	if code := ask(http.MethodPost, "/permit"); code != 429 {
+		t.Errorf("wrong tokens without end: %d, want 429", code)
+	}
+	if code := ask(http.MethodPost, "/add-checkpoint"); code != 400 {
+		t.Errorf("the log's own request: %d, want 400", code)
+	}
+}
+
 func TestSlowClientIsCutOff(t *testing.T) {
 	w := newWorld(t)
 	s := NewServer(w.m.Handler())

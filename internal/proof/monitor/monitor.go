@@ -58,6 +58,7 @@ type Monitor struct {
 	byHash    map[string]*follower
 	diary     *diary
 	asks      *limiter
+	wrong     *limiter // wrong tokens
 	reads     *limiter
 	ordering  sync.Mutex // one order is obeyed once
 	once      sync.Once
@@ -70,7 +71,7 @@ var errLocked = errors.New("monitor directory is in use by another process")
 // fails rather than run on state that it cannot trust.
 func New(ctx context.Context, c Config) (*Monitor, error) {
 	m := &Monitor{dir: c.Dir, rules: c.Rules, logger: c.Logger, now: c.Now, byHash: map[string]*follower{},
-		asks: newLimiter(asksPerSecond, askBurst), reads: newLimiter(readsPerSecond, readBurst)}
+		asks: newLimiter(asksPerSecond, askBurst), wrong: newLimiter(asksPerSecond, askBurst), reads: newLimiter(readsPerSecond, readBurst)}
 	if m.logger == nil {
 		m.logger = slog.New(slog.DiscardHandler)
 	}

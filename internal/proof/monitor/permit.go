@@ -20,6 +20,10 @@ var errUnproved = errors.New("request proves no record of a watched log")
 // the same time, and the network may turn them round.
 const predecessorWait = time.Second
 
+// renewFor is how long after a permitted record's time its permit may be renewed: chunks that
+// wait for a slow client outlive their first permit.
+const renewFor = 30 * time.Minute
+
 // proved is a record that is in a watched log under a checkpoint this monitor cosigned.
 type proved struct {
 	log   int
@@ -125,7 +129,13 @@ func (m *Monitor) judge(p *proved, evidence []string, now time.Time) (law.Zone, 
 	if no != nil {
 		return law.ZoneUnknown, no
 	}
-	if d := now.Sub(b.At); d > m.doubt || d < -m.doubt {
+	late := m.doubt
+	m.state.mu.Lock()
+	if r := m.state.records[p.key()]; r != nil && r.permitted {
+		late = max(late, renewFor)
+	}
+	m.state.mu.Unlock()
+	if d := now.Sub(b.At); d > late || d < -m.doubt {
 		return law.ZoneUnknown, refuse(ruleClock, "", "the record's time is too far from the monitor's clock")
 	}
 	c := &accessCase{access: access, recorded: b.At, evidence: evidence, revoked: m.revoked, now: now}
@@ -191,8 +201,12 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 		no = refuse(ruleStopped, "", "the monitor has stopped releases")
 	case known != nil && known.leaf != p.leaf:
 		no = refuse(ruleReplay, "", "the log holds another record at this place than it held before")
-	case known != nil && known.permitted: // asked again: the same permit
+	case known != nil && known.permitted && known.epoch == s.epoch && now.Unix() < known.expires: // asked again: the same permit
 		return m.journal.last(), m.permitOf(p, known.expires, known.epoch), nil, nil
+	case known != nil && known.permitted: // it ran out, or a stop voided it: judged anew
+		if x := s.sessions[e.Session]; no == nil && (x == nil || x.closed != 0) {
+			no = refuse(ruleSession, "", "the session has ended")
+		}
 	case no == nil:
 		var wait <-chan struct{}
 		if no, wait = m.chain(p, e, zone, late); wait != nil {

@@ -216,6 +216,75 @@ func TestSameRecordGetsTheSamePermit(t *testing.T) {
 	}
 }
 
+// Chunks wait for a slow client longer than a permit lasts: it is renewed by all the rules of
+// now, and counted once.
+func TestPermitThatRanOutIsRenewedByTheRulesOfNow(t *testing.T) {
+	w := newWorld(t)
+	d := supportDefinition()
+	w.acknowledged(d)
+	id, approval := w.approve("dpo", w.approver, "yuki", d, 20*time.Minute)
+	a := w.access("yuki", d)
+	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book.approvers[0].Verifier)}
+	w.permitted(w.start(a), approval)
+	_, no, req := w.ask(w.release(a, 0, 100, 100), approval)
+	if no != nil {
+		t.Fatal(show(no))
+	}
+	again := func(rule string) {
+		t.Helper()
+		text, no, err := w.m.Permit(context.Background(), req)
+		switch {
+		case err != nil:
+			t.Fatal(err)
+		case rule != "":
+			if no == nil || no.Rule != rule || text != "" {
+				t.Errorf("permit %q, refusal %s; want refusal %q", text, show(no), rule)
+			}
+			return
+		case no != nil:
+			t.Fatalf("refused: %s", show(no))
+		}
+		p, err := trefoil.OpenPermit(text, w.trust.Permit)
+		if err != nil || !p.Expires.Equal(w.clock.now().Add(time.Minute)) {
+			t.Errorf("permit %+v, %v; want one that lasts a minute from now", p, err)
+		}
+	}
+	for range 3 {
+		w.clock.add(3 * time.Minute)
+		again("")
+	}
+	if s := w.m.Status(false); s.Logs[0].Permits != 2 || s.Logs[0].Permitted != 100 {
+		t.Errorf("status = %s, want 2 permits and 100 bytes", show(s.Logs[0]))
+	}
+	w.close()
+	w.open()
+	again("") // what was renewed is remembered
+	w.clock.add(15 * time.Minute)
+	again(ruleGrant)
+	w.clock.add(time.Hour)
+	again(ruleClock)
+}
+
+func TestPermitOfAnEndedSessionIsNotRenewed(t *testing.T) {
+	w := newWorld(t)
+	d := analyticsDefinition()
+	w.acknowledged(d)
+	a := w.access("chen", d)
+	w.permitted(w.start(a))
+	_, no, req := w.ask(w.release(a, 0, 100, 100))
+	if no != nil {
+		t.Fatal(show(no))
+	}
+	w.log.add(&trefoil.Body{At: w.clock.now(), Kind: trefoil.KindSession, Origin: w.log.origin,
+		Session: &trefoil.SessionBody{Access: a, Event: "end", Path: "release", Outcome: "closed", Released: 100}})
+	w.log.cosigned(w.m)
+	w.synced()
+	w.clock.add(2 * time.Minute)
+	if text, no, err := w.m.Permit(context.Background(), req); err != nil || text != "" || no == nil || no.Rule != ruleSession {
+		t.Errorf("permit %q, refusal %s, %v; want a refusal", text, show(no), err)
+	}
+}
+
 func TestPermitOfAnotherRecordAndAlteredBytes(t *testing.T) {
 	w := newWorld(t)
 	d := analyticsDefinition()

@@ -143,9 +143,11 @@ func (s *state) applyRecord(e *entry, at span) {
 		s.unasked[key] = e.At
 	}
 	granted := e.Permitted && !r.permitted
+	if e.Permitted {
+		r.permitted, r.expires, r.epoch = true, e.Expires, e.Epoch
+	}
 	switch {
 	case granted:
-		r.permitted, r.expires, r.epoch = true, e.Expires, e.Epoch
 		t.Permits++
 		if e.Kind == trefoil.KindRelease {
 			t.Permitted += e.Bytes
