@@ -44,32 +44,32 @@ func TestTamperedLogs(t *testing.T) {
 	}{
 		"leaf altered": {func(w *world, o *trefoil.LogOptions) {
 			o.Tiles = false
-			b, _ := w.Entries(nil, 1, 256)
+			b, _ := w.Entries(context.TODO(), 1, 256)
 			b[705] ^= 1
 			w.broken[trefoil.EntriesPath(1, 256)] = b
 		}, trefoil.ReasonRoot},
 		"two leaves swapped": {func(w *world, o *trefoil.LogOptions) {
 			o.Tiles = false
-			b, _ := w.Entries(nil, 0, 256)
+			b, _ := w.Entries(context.TODO(), 0, 256)
 			b = append(append(append([]byte{}, b[35:70]...), b[:35]...), b[70:]...)
 			w.broken[trefoil.EntriesPath(0, 256)] = b
 		}, trefoil.ReasonRoot},
 		"bundle missing": {func(w *world, _ *trefoil.LogOptions) { w.broken[trefoil.EntriesPath(1, 256)] = nil }, trefoil.ReasonEntries},
 		"bundle cut": {func(w *world, _ *trefoil.LogOptions) {
-			b, _ := w.Entries(nil, 2, 88)
+			b, _ := w.Entries(context.TODO(), 2, 88)
 			w.broken[trefoil.EntriesPath(2, 88)] = b[:len(b)-1]
 		}, trefoil.ReasonEntries},
 		"bundle too long": {func(w *world, _ *trefoil.LogOptions) {
-			b, _ := w.Entries(nil, 2, 88)
+			b, _ := w.Entries(context.TODO(), 2, 88)
 			w.broken[trefoil.EntriesPath(2, 88)] = append(b, 0, 0)
 		}, trefoil.ReasonEntries},
 		"tile altered": {func(w *world, _ *trefoil.LogOptions) {
-			b, _ := w.Tile(nil, 0, 1, 256)
+			b, _ := w.Tile(context.TODO(), 0, 1, 256)
 			b[9] ^= 1
 			w.broken[trefoil.TilePath(0, 1, 256)] = b
 		}, trefoil.ReasonTiles},
 		"tile above altered": {func(w *world, _ *trefoil.LogOptions) {
-			b, _ := w.Tile(nil, 1, 0, 2)
+			b, _ := w.Tile(context.TODO(), 1, 0, 2)
 			b[40] ^= 1
 			w.broken[trefoil.TilePath(1, 0, 2)] = b
 		}, trefoil.ReasonTiles},
@@ -203,7 +203,7 @@ func BenchmarkVerifyLog(b *testing.B) {
 	w.signed = w.checkpoint()
 	for i := range uint64(200_000/256 + 1) {
 		width := int(min(200_000-i*256, 256))
-		w.broken[trefoil.EntriesPath(i, width)], _ = w.Entries(nil, i, width)
+		w.broken[trefoil.EntriesPath(i, width)], _ = w.Entries(context.TODO(), i, width)
 	}
 	b.ResetTimer()
 	for range b.N {

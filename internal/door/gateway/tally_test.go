@@ -215,7 +215,8 @@ func TestTextsAreBounded(t *testing.T) {
 func TestMeterAndGuesses(t *testing.T) {
 	m := meter{most: 2}
 	now := time.Unix(100, 0)
-	if !m.allow(now) || !m.allow(now) || m.allow(now) || m.skipped() != 1 || !m.allow(now.Add(time.Second)) {
+	first, second := m.allow(now), m.allow(now)
+	if !first || !second || m.allow(now) || m.skipped() != 1 || !m.allow(now.Add(time.Second)) {
 		t.Error("the meter does not hold two a second")
 	}
 	g := newGuesses(2)

@@ -158,7 +158,7 @@ func TestVerifier(t *testing.T) {
 			t.Errorf("the error repeats the verifier: %v", err)
 		}
 	}
-	if verifier(t, "x") == verifier(t, "x") {
+	if one, other := verifier(t, "x"), verifier(t, "x"); one == other {
 		t.Error("two verifiers of one password are equal: no salt")
 	}
 	if _, err := NewVerifier("", 0); err == nil {

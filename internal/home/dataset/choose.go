@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"time"
 
@@ -250,12 +249,4 @@ func (c *chooser) decide(fields [][]byte) bool {
 		c.Undecided++
 	}
 	return yes && err == nil
-}
-
-// conditioned lists the columns a choice reads, for the page of a plan.
-func (c *chooser) conditioned() []string {
-	if c == nil || c.condition == nil {
-		return nil
-	}
-	return slices.Clone(c.condition.Columns())
 }

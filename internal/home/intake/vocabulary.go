@@ -86,7 +86,6 @@ type concept struct {
 
 var (
 	textual  = []family{famText, famEnum, famOther}
-	numeric  = []family{famInt, famNumber, famText}
 	anything = []family(nil)
 )
 

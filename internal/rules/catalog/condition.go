@@ -107,7 +107,8 @@ func referenced(ast *cel.Ast, names []string) []string {
 // firstIssue is CEL's first finding, on one line and without the source's text, in which
 // there may be values.
 func firstIssue(issues *cel.Issues) string {
-	for _, e := range issues.Errors() {
+	if all := issues.Errors(); len(all) > 0 {
+		e := all[0]
 		msg, _, _ := strings.Cut(e.Message, "\n")
 		if strings.HasPrefix(msg, "Syntax error") {
 			msg = "syntax error" // the rest quotes the text
