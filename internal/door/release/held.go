@@ -10,6 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
@@ -121,7 +123,13 @@ func (h *held) grow() bool {
 	return true
 }
 
+// spill opens the file. It never has a name, so that nothing stays behind if the process is
+// killed here; only where the file system has no such files it has one for a moment.
 func (h *held) spill() error {
+	if fd, err := unix.Open(h.dir, unix.O_TMPFILE|unix.O_RDWR|unix.O_CLOEXEC, 0o600); err == nil {
+		h.file = os.NewFile(uintptr(fd), "held bytes")
+		return nil
+	}
 	f, err := os.CreateTemp(h.dir, "trefoil-held-*")
 	if err != nil {
 		return fmt.Errorf("create spill file: %w", err)
