@@ -56,8 +56,8 @@ cover: deps ## test coverage, as bin/cover.html
 	$(GO) tool cover -html=bin/cover.out -o bin/cover.html
 	$(GO) tool cover -func=bin/cover.out | tail -1
 
-docs: ## write docs/cli.md from the command tree
-	TREFOIL_UPDATE=1 $(GO) test -count=1 -run TestCommandLinePage ./cmd/trefoil
+docs: ## write docs/cli.md from the command tree, and the table of docs/threat-model.md
+	TREFOIL_UPDATE=1 $(GO) test -count=1 -run 'TestCommandLinePage|TestThreatModelIsWhole' . ./cmd/trefoil
 
 bench-release: deps ## the release path, the log and the build of a dataset: figures into bench/results
 	@mkdir -p bench/results
