@@ -198,18 +198,3 @@ func (r *serverReader) message(ctx context.Context, piece wire.Piece) (cut bool,
 	held := p.held.n + int64(r.whole-r.from)
 	return held >= size || len(p.said) >= s.Limits.Statements && !p.covered, nil
 }
-
-// sqlstate finds the code of an error; its body may be cut.
-func sqlstate(body []byte) string {
-	for len(body) > 1 {
-		value, rest, ok := wire.CString(body[1:])
-		if !ok {
-			break
-		}
-		if body[0] == 'C' && len(value) == 5 {
-			return string(value)
-		}
-		body = rest
-	}
-	return "XX000"
-}

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/trefoil-eu/trefoil/internal/door/statement"
+	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
 // namesOfOthers asks a clean session for the names of temporary tables, with releases refused.
@@ -78,5 +79,67 @@ func TestServerThatOutlivesItsSessionCountsOn(t *testing.T) {
 	waitForName(t, d, "secret-7")
 	if all := namesOfOthers(t, d); strings.Contains(all, "secret-") {
 		t.Errorf("the value arrived: %q", all)
+	}
+}
+
+// A covered statement that still runs when another session writes names sees them: functions
+// read the catalogs as they are by then. What arrives after that is not covered, nor once
+// the other session has ended.
+func TestStatementThatOutrunsAnotherSessionsNamesLosesItsCover(t *testing.T) {
+	classifier := statement.NewClassifier(tables)
+	text := func(sql string) *said { return &said{info: classifier.Analyze(sql)} }
+	shared := new(statement.Shared)
+	mine := newTracker(statement.NewState(shared))
+	other := statement.NewState(shared)
+	mine.push(&op{typ: wire.Query, said: text("SELECT g::regclass::text FROM generate_series(1, 9) g")})
+	if !mine.answer(wire.RowDescription, nil).covered || !mine.answer(wire.DataRow, nil).covered {
+		t.Fatal("not covered while nobody writes")
+	}
+	other.Forwards(classifier.Analyze("DO $$ BEGIN END $$"))
+	if mine.answer(wire.DataRow, nil).covered {
+		t.Error("covered while another session may have written names")
+	}
+	other.End()
+	shared.Swept(shared.Ended())
+	if mine.answer(wire.DataRow, nil).covered {
+		t.Error("covered after that session ended: the row may be from before")
+	}
+	mine.answer(wire.CommandComplete, nil)
+	mine.answer(wire.ReadyForQuery, nil)
+	mine.push(&op{typ: wire.Query, said: text("SELECT relname FROM pg_class")})
+	if !mine.answer(wire.RowDescription, nil).covered {
+		t.Error("the next statement is not covered")
+	}
+	// What reads no name stays covered, in a dirty session too.
+	mine.answer(wire.CommandComplete, nil)
+	mine.answer(wire.ReadyForQuery, nil)
+	other = statement.NewState(shared)
+	other.Forwards(classifier.Analyze("DO $$ BEGIN END $$"))
+	mine.push(&op{typ: wire.Query, said: text("BEGIN")})
+	if !mine.answer(wire.CommandComplete, nil).covered {
+		t.Error("BEGIN is not covered while another session is dirty")
+	}
+}
+
+// A statement raises errors whose codes spell a value: the record names none of them.
+func TestRaisedCodesAreNoFreeTextInRecords(t *testing.T) {
+	d := openDoor(t, nil)
+	f := d.frontend()
+	for _, raise := range []string{"SECRE", "T1234", "AAAAA"} {
+		send(t, f, &pgproto3.Query{String: "DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '" + raise + "'; END $$"})
+		if all, err := until(t, f, 1); err != nil || !strings.Contains(all, raise) {
+			t.Fatalf("%v %s: the client sees the code", err, all)
+		}
+	}
+	send(t, f, &pgproto3.Query{String: "SELECT 1/(id-id) FROM person"})
+	if _, err := until(t, f, 1); err != nil {
+		t.Fatal(err)
+	}
+	var codes []string
+	for _, b := range d.log.releases() {
+		codes = append(codes, b.SQLState)
+	}
+	if got := strings.Join(codes, " "); got != "P0001 P0001 P0001 22012" {
+		t.Errorf("records say %s", got)
 	}
 }

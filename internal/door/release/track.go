@@ -28,6 +28,8 @@ type op struct {
 	said   *said
 	begun  bool
 	ok     bool // covered, once begun
+	era    uint64
+	free   bool // covered whatever other sessions do
 }
 
 // verdict is what a server message means for the parcel that it goes into.
@@ -153,7 +155,7 @@ func (t *tracker) begin(o *op) {
 	if o.begun {
 		return
 	}
-	o.begun = true
+	o.begun, o.era = true, t.state.Era()
 	switch o.typ {
 	case wire.Query:
 		o.ok = t.state.Query(o.said.info)
@@ -168,8 +170,9 @@ func (t *tracker) begin(o *op) {
 		o.said = t.portals[o.portal]
 		o.ok = t.state.Executes(o.portal)
 	case wire.Close, wire.Sync:
-		o.ok = true
+		o.ok, o.free = true, true
 	}
+	o.free = o.free || o.said != nil && o.typ != wire.Parse && o.said.info.Anywhere()
 }
 
 // answer follows one server message. body is given for ParameterStatus and may be a prefix.
@@ -180,7 +183,7 @@ func (t *tracker) answer(typ byte, body []byte) verdict {
 	if h != nil {
 		t.begin(h)
 	}
-	v := verdict{covered: h != nil && h.ok && !t.lost}
+	v := verdict{covered: h != nil && h.ok && !t.lost && (h.free || t.state.Alone(h.era))}
 	if h != nil {
 		v.said = h.said
 	}

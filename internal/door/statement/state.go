@@ -140,6 +140,18 @@ func (s *State) now() level {
 	return s.level
 }
 
+// Era is a time in what sessions of the dataset know of each other.
+func (s *State) Era() uint64 { return s.shared.Ended() }
+
+// Alone reports whether no session of the dataset was dirty at any time since era. Functions
+// of a running statement see what others wrote after it began.
+func (s *State) Alone(era uint64) bool {
+	return s.shared.dirty.Load() == 0 && s.shared.Ended() == era
+}
+
+// Anywhere reports whether a text is covered at every level: it reads no name.
+func (info *Info) Anywhere() bool { return info.upTo() == dirty }
+
 // Setting follows a ParameterStatus: another way of reading string literals makes the
 // parser's view unreliable.
 func (s *State) Setting(name, value string) {
