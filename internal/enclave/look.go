@@ -24,7 +24,7 @@ const lookSQL = `SELECT (SELECT pg_catalog.count(*) FROM pg_catalog.pg_settings 
 // own is the reason to end a session whose role brings settings of its own. A value written
 // there in one session would be read in the next as a setting, without a record of its own.
 var own = release.StopReason{
-	Outcome: "error", SQLState: "55000",
+	Outcome: "error", SQLState: "55000", Refusal: "parameter",
 	Message: "settings were stored with your role; they have been removed",
 	Detail:  "ALTER ROLE … SET does not last in a dataset: what is stored there would leave without a record of its own.",
 	Hint:    "connect again; give settings at connect (PGOPTIONS) or with SET",
@@ -32,7 +32,7 @@ var own = release.StopReason{
 
 // unseen is the reason to end a session that could not be looked at.
 var unseen = release.StopReason{
-	Outcome: "error", SQLState: "57P03", Message: "the dataset's server did not answer", Hint: "try again",
+	Outcome: "error", SQLState: "57P03", Refusal: "dataset-away", Message: "the dataset's server did not answer", Hint: "try again",
 }
 
 // look asks a fresh session's server what it brings, before the client is told of it. A nil

@@ -45,6 +45,9 @@ type StopReason struct {
 	Message  string
 	Detail   string
 	Hint     string
+	// Refusal, when the session is stopped before it began, is the reason of its refusal
+	// record: one of trefoil.RefusalReasons. Without one there is no such record.
+	Refusal string
 }
 
 // Reasons to stop that the gateway uses.

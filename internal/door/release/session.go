@@ -193,6 +193,10 @@ func (s *Session) wait(d time.Duration) error {
 // open records the start of the session; its permit covers what reads nothing but catalogs.
 // Only then does the client learn that it is logged in.
 func (s *Session) open(ctx context.Context) (started bool, err error) {
+	if cause := context.Cause(ctx); cause != nil { // stopped before it began
+		s.recordRefusal(cause, "open")
+		return false, cause
+	}
 	var status []byte
 	for _, name := range slices.Sorted(maps.Keys(s.Parameters)) {
 		status = wire.AppendParameterStatus(status, name, s.Parameters[name])
@@ -286,12 +290,15 @@ func (s *Session) newBody(k trefoil.Kind) *trefoil.Body {
 // whether or not this record is durable.
 func (s *Session) recordRefusal(cause error, stage string) {
 	var d *denial
-	if !errors.As(cause, &d) || !d.refused() {
-		return
-	}
+	var stop *errStopped
 	b := s.newBody(trefoil.KindRefusal)
-	b.Refusal = &trefoil.RefusalBody{
-		Access: s.Access, Reason: "monitor", Rule: d.reason.Rule, Law: d.reason.Law, Stage: stage,
+	switch {
+	case errors.As(cause, &d) && d.refused():
+		b.Refusal = &trefoil.RefusalBody{Access: s.Access, Reason: "monitor", Rule: d.reason.Rule, Law: d.reason.Law, Stage: stage}
+	case errors.As(cause, &stop) && stop.Refusal != "":
+		b.Refusal = &trefoil.RefusalBody{Access: s.Access, Reason: stop.Refusal, Stage: stage}
+	default:
+		return
 	}
 	s.appendLast(b)
 }
