@@ -73,8 +73,8 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// TestFaults is the rest of the long form: every step of a release, and full disks.
-func TestFaults(t *testing.T) {
+// TestChaosFaults is the rest of the long form: every step of a release, and full disks.
+func TestChaosFaults(t *testing.T) {
 	if os.Getenv("TREFOIL_CHAOS") == "" {
 		t.Skip("TestChaos runs it in short")
 	}

@@ -51,11 +51,13 @@ type enclave struct {
 func start(t *testing.T, people int64, disk bool) *enclave {
 	t.Helper()
 	e := &enclave{t: t, env: map[string]string{}, hurt: map[string][]time.Time{}}
+	began := time.Now()
 	e.binary = filepath.Join(t.TempDir(), "trefoil")
 	build := exec.Command("go", "build", "-tags", "sabotage", "-o", e.binary, "github.com/trefoil-eu/trefoil/cmd/trefoil")
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
+	t.Logf("built after %.1f s", time.Since(began).Seconds())
 	dir, err := os.MkdirTemp("", "trefoil-chaos-") // short, and PostgreSQL's user may enter
 	if err != nil {
 		t.Fatal(err)
@@ -73,7 +75,6 @@ func start(t *testing.T, people int64, disk bool) *enclave {
 	e.password = hex.EncodeToString(random)
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Minute)
 	defer cancel()
-	began := time.Now()
 	e.World, err = demo.Start(ctx, demo.Options{Dir: dir, People: people, Binary: e.binary, Out: testLog{t},
 		Prepare: func(_ context.Context, dir, _ string) error { return e.prepare(dir, disk) }})
 	if err != nil {
@@ -104,6 +105,8 @@ func (e *enclave) remove(dir string) {
 			e.t.Logf("last lines of the %s:\n%s", part, strings.Join(lines[max(0, len(lines)-12):], "\n"))
 		}
 	}
+	began := time.Now()
+	defer func() { e.t.Logf("stopped and removed in %.1f s", time.Since(began).Seconds()) }()
 	if err := demo.Stop(ctx, dir); err != nil && !errors.Is(err, demo.ErrNothingRuns) {
 		e.t.Error(err)
 	}

@@ -76,6 +76,7 @@ func TestAcknowledgedWritesSurviveKillNine(t *testing.T) {
 	c := create(t, postgres.Options{Directory: clusterDir(t)})
 	begin(t, c)
 	exec(t, c, "CREATE TABLE kept (n int); SET synchronous_commit = on; INSERT INTO kept SELECT generate_series(1, 1000)")
+	port := c.Port()
 	for i := 1; i <= 2; i++ {
 		if err := c.Kill(testContext(t)); err != nil {
 			t.Fatal(err)
@@ -86,6 +87,9 @@ func TestAcknowledgedWritesSurviveKillNine(t *testing.T) {
 		begin(t, c)
 		if n := count(t, c, "SELECT count(*) FROM kept"); n != 1000 {
 			t.Fatalf("round %d: %d rows after the crash, want 1000", i, n)
+		}
+		if c.Port() != port {
+			t.Fatalf("round %d: it listens on port %d, not on %d as before", i, c.Port(), port)
 		}
 	}
 }

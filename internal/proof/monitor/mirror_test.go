@@ -45,6 +45,10 @@ func TestMirrorFollowsAndServes(t *testing.T) {
 	if err != nil || reports[0].Leaves != 857 || reports[0].Bodies != 857 {
 		t.Errorf("Verify = %s, %v; want 857 leaves and bodies", show(reports), err)
 	}
+	records, err := Records(w.dir)
+	if err != nil || len(records) != 857 || records[856].Index != 856 || records[856].Permitted || records[856].Body.Kind == "" {
+		t.Errorf("Records gives %d, %v; want 857", len(records), err)
+	}
 	w.close()
 	w.open()
 	w.log.pad(3)
