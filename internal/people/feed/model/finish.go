@@ -2,7 +2,7 @@ package model
 
 import (
 	"fmt"
-	"slices"
+	"math/bits"
 )
 
 // finish fills in what follows from the trees: which features are categories, and which
@@ -19,46 +19,61 @@ func (m *Model) finish(name string) error {
 		seen[f.Name] = i
 	}
 	numeric := make([]bool, len(m.Features))
-	known := make([]map[int]bool, len(m.Features))
+	known := make([]known, len(m.Features))
 	for ti := range m.trees {
 		t := &m.trees[ti]
 		for i := range t.Nodes {
 			n := &t.Nodes[i]
-			if !n.Kind.Categorical() {
+			if n.Kind.Categorical() {
+				m.Features[n.Feature].Categorical = true
+				t.categories(n, known[n.Feature].add)
+			} else {
 				numeric[n.Feature] = true
-				continue
 			}
-			if known[n.Feature] == nil {
-				known[n.Feature] = map[int]bool{}
-			}
-			t.categories(n, func(c int) { known[n.Feature][c] = true })
 		}
 	}
 	return m.settle(name, numeric, known)
 }
 
-// settle refuses a feature that is a number in one split and a category in another.
-func (m *Model) settle(name string, numeric []bool, known []map[int]bool) error {
+// known is a set of categories, as bits.
+type known []uint64
+
+func (k *known) add(category int) {
+	for len(*k) <= category/64 {
+		*k = append(*k, 0)
+	}
+	(*k)[category/64] |= 1 << (category % 64)
+}
+
+func (k known) list() []int {
+	out := []int{}
+	for w, word := range k {
+		for ; word != 0; word &= word - 1 {
+			out = append(out, w*64+bits.TrailingZeros64(word))
+		}
+	}
+	return out
+}
+
+// settle lists each feature's categories, and refuses a feature that is a number in one split and
+// a category in another.
+func (m *Model) settle(name string, numeric []bool, known []known) error {
+	total := 0
 	for i := range m.Features {
 		f := &m.Features[i]
-		f.Categorical = f.Categorical || known[i] != nil
 		if f.Categorical && numeric[i] {
 			return &Error{File: name, Message: fmt.Sprintf("feature %q is split as a number and as a category", clip(f.Name))}
-		}
-		for _, c := range f.Categories {
-			if known[i] == nil {
-				known[i] = map[int]bool{}
-			}
-			known[i][c] = true
 		}
 		if !f.Categorical {
 			continue
 		}
-		f.Categories = make([]int, 0, len(known[i]))
-		for c := range known[i] {
-			f.Categories = append(f.Categories, c)
+		for _, c := range f.Categories {
+			known[i].add(c)
 		}
-		slices.Sort(f.Categories)
+		f.Categories = known[i].list()
+		if total += len(f.Categories); total > maxKnown {
+			return &Error{File: name, Message: fmt.Sprintf("the model knows more than %d categories", maxKnown)}
+		}
 	}
 	return nil
 }

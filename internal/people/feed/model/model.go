@@ -24,6 +24,7 @@ const (
 	MaxDepth    = 512     // splits between a tree's root and a leaf
 	MaxCategory = 1 << 20 // a category is a whole number below it
 	maxWords    = 1 << 22 // 32-bit words of category sets in one model
+	maxKnown    = 1 << 21 // categories of all features together
 	maxNodes    = 1 << 21 // splits of one tree
 )
 

@@ -1,6 +1,9 @@
 package model
 
-import "math"
+import (
+	"math"
+	"math/bits"
+)
 
 // zeroBound is how far from zero LightGBM still counts a value as zero (its float 1e-35).
 const zeroBound = float64(float32(1e-35))
@@ -95,10 +98,8 @@ func (t *Tree) Leaf(row []float64) int {
 // categories calls visit for every category in the node's set.
 func (t *Tree) categories(n *Node, visit func(int)) {
 	for w := range n.Words {
-		for bit := range int32(32) {
-			if t.Sets[n.Set+w]>>bit&1 == 1 {
-				visit(int(w*32 + bit))
-			}
+		for word := t.Sets[n.Set+w]; word != 0; word &= word - 1 {
+			visit(int(w)*32 + bits.TrailingZeros32(word))
 		}
 	}
 }
