@@ -98,7 +98,12 @@ func (w *World) configure(context.Context) error {
 		}
 		verifiers[id] = v
 	}
+	refusals := "8760h"
+	if !w.o.Detach {
+		refusals = "10s" // so that the story can show the end of a retention
+	}
 	values := map[string]any{
+		"Refusals":       refusals,
 		"SourceDSN":      w.primary.TLSDSN(serviceRole, "platform", w.authority.File, w.client),
 		"ReaderDSN":      w.primary.SocketDSN(readerRole, w.passwords[readerRole], "platform"),
 		"ControlDSN":     w.primary.SocketDSN(controlRole, w.passwords[controlRole], "trefoil"),
