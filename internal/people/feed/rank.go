@@ -78,11 +78,13 @@ func (s *Service) decide(b *bound, r *Request) (*decision.Decision, []float64, e
 	}
 	seen := append([]float64(nil), sent...)
 	scores, _ := b.score(settings, seen)
-	kept := sent
-	if !settings.Profiling {
-		kept = seen // what is personal is not kept where it was not used
-	}
 	order, width := orderOf(scores), len(b.model.Features)
+	kept := sent
+	if !settings.Profiling { // what is personal is not kept where it was not used
+		for at := 0; at < len(kept); at += width {
+			b.apply(features.Settings{}, kept[at:at+width])
+		}
+	}
 	d := &decision.Decision{ID: decision.NewID(s.now()), Surface: r.Surface, Subject: r.Subject, Model: b.modelHash,
 		Features: b.wordsHash, Settings: settings, Items: make([]decision.Item, len(order))}
 	sorted := make([]float64, len(order))

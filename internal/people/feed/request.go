@@ -247,12 +247,11 @@ func (r *Request) flat(b *bound, most int) ([]float64, error) {
 			return nil, refuse(CodeValue, "item %d has %d values for %d features", i+1, len(it.Values), len(columns))
 		}
 		seen[it.ID] = true
-		for f, c := range columns {
-			v := it.Values[c]
-			if b.model.Features[f].Categorical && v == v && (v < 0 || v != math.Trunc(v)) {
-				return nil, refuse(CodeValue, "item %d: %s is a category, a whole number from 0", i+1, b.model.Features[f].Name)
-			}
-			flat = append(flat, v)
+		for _, c := range columns {
+			flat = append(flat, it.Values[c])
+		}
+		if err := b.words.CheckRow(flat[len(flat)-len(columns):]); err != nil {
+			return nil, refuse(CodeValue, "item %d: %s", i+1, err)
 		}
 	}
 	return flat, nil
