@@ -114,8 +114,8 @@ func (m *Monitor) unasked() {
 	limit := m.now().Add(-m.grace).UnixMicro()
 	var late []recordKey
 	m.state.mu.Lock()
-	for key, since := range m.state.unasked {
-		if since <= limit {
+	for key, u := range m.state.unasked {
+		if u.since <= limit {
 			late = append(late, key)
 			delete(m.state.unasked, key)
 		}

@@ -137,6 +137,42 @@ func TestSplitViewToTheMirror(t *testing.T) {
 	}
 }
 
+// A client that goes away while its answer is held leaves records that nobody asks for. It
+// must not be able to fill the findings with them; a session that let bytes out is found.
+func TestClientsThatGoAwayMakeNoFindings(t *testing.T) {
+	w := newWorld(t)
+	d := analyticsDefinition()
+	w.acknowledged(d)
+	end := func(a trefoil.Access, released, covered int64) {
+		w.log.add(&trefoil.Body{At: w.clock.now(), Kind: trefoil.KindSession, Origin: w.log.origin,
+			Session: &trefoil.SessionBody{Access: a, Event: "end", Path: "release", Outcome: "disconnected", Released: released, Covered: covered}})
+	}
+	away := w.access("chen", d) // before it was let in
+	w.log.add(w.start(away))
+	end(away, 0, 0)
+	held := w.access("chen", d) // while its second chunk was held
+	w.permitted(w.start(held))
+	w.permitted(w.release(held, 0, 10, 10))
+	w.log.add(w.release(held, 1, 77, 87))
+	end(held, 10, 100)
+	liar := w.access("chen", d) // its chunk left all the same
+	w.permitted(w.start(liar))
+	w.log.add(w.release(liar, 0, 77, 77))
+	end(liar, 77, 0)
+	unseen := w.access("chen", d) // covered bytes of a session that was never permitted
+	w.log.add(w.start(unseen))
+	end(unseen, 0, 1)
+	w.log.cosigned(w.m)
+	w.synced()
+	w.clock.add(16 * time.Second)
+	if err := w.m.Watch(); err != nil {
+		t.Fatal(err)
+	}
+	if got := w.found("release-without-permit"); got != 2 {
+		t.Errorf("%d findings, want those of the two that let bytes out", got)
+	}
+}
+
 func TestReleaseWithoutPermitIsFound(t *testing.T) {
 	w := newWorld(t)
 	d := analyticsDefinition()

@@ -45,6 +45,12 @@ type session struct {
 	changed   chan struct{}
 }
 
+// unasked is a record that waits for somebody to ask for its permit.
+type unasked struct {
+	since   int64 // Unix microseconds
+	session string
+}
+
 // definition is an acknowledged definition.
 type definition struct {
 	d     *trefoil.Definition
@@ -72,7 +78,7 @@ type state struct {
 	sessions map[string]*session
 	acks     map[string][]definition // dataset → acknowledged, oldest first
 	revoked  map[string]bool         // grant ids
-	unasked  map[recordKey]int64     // records that need a permit, with when they were first seen
+	unasked  map[recordKey]unasked   // records that need a permit, and nobody asked for one yet
 	stopped  bool
 	epoch    uint64
 	reason   string
@@ -82,7 +88,7 @@ type state struct {
 
 func newState(logs []WatchedLog) *state {
 	s := &state{logs: map[string]int{}, records: map[recordKey]*record{}, sessions: map[string]*session{},
-		acks: map[string][]definition{}, revoked: map[string]bool{}, unasked: map[recordKey]int64{}, totals: make([]Totals, len(logs))}
+		acks: map[string][]definition{}, revoked: map[string]bool{}, unasked: map[recordKey]unasked{}, totals: make([]Totals, len(logs))}
 	for i, l := range logs {
 		s.logs[l.Origin] = i
 	}
@@ -140,7 +146,7 @@ func (s *state) applyRecord(e *entry, at span) {
 	if e.Permitted || e.Rule != "" {
 		delete(s.unasked, key)
 	} else if first && e.needsPermit() && !e.Unpermitted {
-		s.unasked[key] = e.At
+		s.unasked[key] = unasked{since: e.At, session: e.Session}
 	}
 	granted := e.Permitted && !r.permitted
 	if e.Permitted {
@@ -167,6 +173,9 @@ func (s *state) applySession(e *entry, log int, first, granted bool) {
 	case e.Session == "" || e.Path == "service":
 		return
 	case e.Kind == trefoil.KindSession && e.Event == "end":
+		if first {
+			s.explain(e, x)
+		}
 		if x == nil || x.closed != 0 || !first {
 			return
 		}
@@ -191,6 +200,24 @@ func (s *state) applySession(e *entry, log int, first, granted bool) {
 	close(x.changed)
 	x.changed = make(chan struct{})
 	s.forgetClosed(e.At / 1e6)
+}
+
+// explain lets go of a session's records that nobody asked for, if its end says that nothing
+// left beyond what was permitted: clients that go away while their answer is held are no
+// finding. What the end says is held against it like any other record.
+func (s *state) explain(e *entry, x *session) {
+	var total, allowance int64
+	if x != nil {
+		total, allowance = x.total, x.allowance
+	}
+	if e.Bytes > total || e.Cumulative > allowance {
+		return
+	}
+	for key, u := range s.unasked {
+		if u.session == e.Session {
+			delete(s.unasked, key)
+		}
+	}
 }
 
 // forgetClosed drops sessions that closed long ago, so memory follows what is open.
