@@ -1,24 +1,109 @@
 package explain
 
-import (
-	"errors"
-
-	"github.com/trefoil-eu/trefoil/internal/people/feed/model"
-)
-
-// Interactions writes SHAP interaction values into out, n × n by rows for n features.
-func (e *Explainer) Interactions(row, out []float64) {}
-
-// Interventional explains against a background sample instead of the covers.
-type Interventional struct{ m *model.Model }
-
-// NewInterventional takes the background's rows, at least one.
-func NewInterventional(m *model.Model, output int, background [][]float64) (*Interventional, error) {
-	return nil, errors.New("not yet")
+// Interactions writes SHAP interaction values into out, n × n by rows for n features: out[i·n+j]
+// for i ≠ j is half of what i and j do only together (the matrix is symmetric), out[i·n+i] is the
+// rest of i's contribution. Row i sums to i's contribution; all sum to the score less Expected.
+//
+// For a leaf, i and j on its path are together worth
+// ½·(oᵢ−zᵢ)·(oⱼ−zⱼ) × value × ∫₀¹ Π over the others of (o·t + (1−t)·z) dt.
+func (e *Explainer) Interactions(row, out []float64) {
+	n := len(e.m.Features)
+	phi := make([]float64, n)
+	e.Contributions(row, phi)
+	clear(out[:n*n])
+	s := e.pool.Get().(*scratch)
+	for _, p := range e.plans {
+		p.pairs(row, out, n, s)
+	}
+	e.pool.Put(s)
+	for i := range n {
+		rest := phi[i]
+		for j := range n {
+			if i != j {
+				rest -= out[i*n+j]
+			}
+		}
+		out[i*n+i] = rest
+	}
 }
 
-// Expected is the background's mean score.
-func (e *Interventional) Expected() float64 { return 0 }
+// state is one feature on the way to a leaf.
+type state struct {
+	feature int32
+	hot     bool
+	z       float64
+}
 
-// Contributions is as Explainer.Contributions.
-func (e *Interventional) Contributions(row, phi []float64) (score float64) { return 0 }
+// pairs adds one tree's interactions between different features, leaf by leaf.
+func (p *plan) pairs(row, out []float64, n int, s *scratch) {
+	hot := s.hot[:len(p.places)]
+	p.follow(row, hot)
+	t, w := gauss(p.points)
+	var path []state
+	for i := range p.places {
+		if p.places[i].node >= 0 {
+			continue
+		}
+		path = p.path(path[:0], i, hot)
+		for a := range path {
+			for b := range a {
+				v := p.places[i].value * together(path, a, b, t, w) / 2
+				x, y := int(path[a].feature), int(path[b].feature)
+				out[x*n+y] += v
+				out[y*n+x] += v
+			}
+		}
+	}
+}
+
+// follow notes of every place whether the row follows its path at every split of its edge's feature.
+func (p *plan) follow(row []float64, hot []bool) {
+	for i := 1; i < len(p.places); i++ {
+		at := &p.places[i]
+		n := &p.tree.Nodes[p.places[at.parent].node]
+		hot[i] = p.tree.GoesLeft(n, row[n.Feature]) == at.left && (at.above < 0 || hot[at.above])
+	}
+}
+
+// path lists the features between a leaf and the root, each with its state at the leaf.
+func (p *plan) path(out []state, leaf int, hot []bool) []state {
+	for i := int32(leaf); i > 0; i = p.places[i].parent {
+		at := &p.places[i]
+		again := false
+		for _, s := range out {
+			again = again || s.feature == at.feature
+		}
+		if !again { // the place nearest to the leaf holds what all splits above made of it
+			out = append(out, state{at.feature, hot[i], at.z})
+		}
+	}
+	return out
+}
+
+// together is the integral for a pair of a path's features.
+func together(path []state, a, b int, t, w []float64) float64 {
+	sum := 0.0
+	for q := range t {
+		product := w[q]
+		for i, s := range path {
+			switch {
+			case i == a || i == b:
+				product *= s.gain()
+			case s.hot:
+				product *= t[q] + (1-t[q])*s.z
+			default:
+				product *= (1 - t[q]) * s.z
+			}
+		}
+		sum += product
+	}
+	return sum
+}
+
+// gain is o − z.
+func (s state) gain() float64 {
+	if s.hot {
+		return 1 - s.z
+	}
+	return -s.z
+}
