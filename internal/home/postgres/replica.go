@@ -89,8 +89,10 @@ func (c *Cluster) OpenReplica(ctx context.Context, o Options, up Upstream) (*Clu
 	return r, nil
 }
 
+// follow names the primary. Commits there may wait for this replica, so it asks again soon
+// after the primary was away (PostgreSQL's default is 5 s).
 func (r *Cluster) follow(info, slot string) {
-	r.Configure(map[string]string{"primary_conninfo": info, "primary_slot_name": slot, "hot_standby": "on"})
+	r.Configure(map[string]string{"primary_conninfo": info, "primary_slot_name": slot, "hot_standby": "on", "wal_retrieve_retry_interval": "500ms"})
 }
 
 // conninfo copies the replica's certificate where its server can read it, and renders the
