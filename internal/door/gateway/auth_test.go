@@ -169,6 +169,42 @@ func TestRequireTLS(t *testing.T) {
 	eventually(t, "the refusal is recorded", func() bool { return len(f.records.all(trefoil.KindRefusal)) == 1 })
 }
 
+// faraway shows its connections as coming from another machine.
+type faraway struct{ net.Listener }
+
+type farConn struct{ net.Conn }
+
+func (farConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 9), Port: 4000} }
+
+func (l faraway) Accept() (net.Conn, error) {
+	c, err := l.Listener.Accept()
+	if err != nil {
+		return nil, err
+	}
+	return farConn{c}, nil
+}
+
+// TestStrippedTLSOpensNoDataset: somebody in the middle answers "no TLS" to a client that only
+// prefers it, and reads along. A dataset is not opened over a line without TLS.
+func TestStrippedTLSOpensNoDataset(t *testing.T) {
+	server, client := certificate(t)
+	f := start(t, func(c *gateway.Config, _ *authoriser) {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.TLS, c.Listen, c.Listeners = server, nil, []net.Listener{faraway{l}}
+	})
+	if r := f.refused(f.through("aoife")); r.SQLState != "28000" || !strings.Contains(r.Message, "TLS") {
+		t.Errorf("%+v", r)
+	}
+	over := f.through("aoife")
+	over.TLS = client
+	f.open(over)
+	f.open(f.through("app")) // an application of the operator's own network
+	eventually(t, "the refusal is recorded", func() bool { return len(f.records.all(trefoil.KindRefusal)) == 1 })
+}
+
 // TestPlaintextBeforeTLSIsNotTakenForEncrypted: bytes put behind the TLS request by somebody
 // in the middle must not be read as the session's.
 func TestPlaintextBeforeTLSIsNotTakenForEncrypted(t *testing.T) {

@@ -214,7 +214,7 @@ func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, ac
 	}
 	access.Session = id
 	d.Access = access
-	if r := g.judge(&d, h.startup.Params); r != nil {
+	if r := g.judge(&d, h); r != nil {
 		g.refuse(h.conn, access, r)
 		return
 	}
@@ -245,14 +245,19 @@ func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, ac
 }
 
 // judge turns everything but a plain yes into a refusal.
-func (g *Gateway) judge(d *Decision, params map[string]string) *refused {
+func (g *Gateway) judge(d *Decision, h *hello) *refused {
 	switch {
-	case wantsReplication(params):
+	case wantsReplication(h.startup.Params):
 		r := refusal(stageOpen, "28000", reasonReplication, "replication connections are refused")
 		r.Detail = "A replica would be a copy that no record shows."
 		return r
 	case d.Path != Service && d.Path != Release:
 		return &refused{Refusal: d.Refusal, stage: stageOpen}
+	case d.Path == Release && !h.secure && h.addr.IsValid() && !h.addr.IsLoopback():
+		// Whoever sits in between could read the answers, or strip the offer of TLS.
+		r := refusal(stageOpen, "28000", reasonTLS, "datasets are opened over TLS")
+		r.Law, r.Hint = "GDPR art. 32(1)(a)", "Connect with sslmode=verify-full."
+		return r
 	case !d.Until.IsZero() && !g.c.Now().Before(d.Until):
 		return refusal(stageOpen, "28000", reasonPolicy, "the grant behind this access has expired")
 	}

@@ -83,6 +83,7 @@ type Config struct {
 	Cancel     func(context.Context) error // cancels what the server is doing; nil: its connection is closed
 
 	Limits   Limits
+	Store    *Store // what all sessions may hold together; nil: no bound but each session's own
 	SpillDir string // "": os.TempDir
 	Now      func() time.Time
 	Logger   *slog.Logger

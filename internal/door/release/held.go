@@ -8,7 +8,6 @@ import (
 	"io"
 	"os"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -24,20 +23,6 @@ const (
 
 // errHeld means that what is held is not what was counted: nothing of it may leave.
 var errHeld = errors.New("held bytes are not what was counted")
-
-// budget bounds what one session holds in memory.
-type budget struct {
-	limit int64
-	used  atomic.Int64
-}
-
-func (b *budget) take(n int64) bool {
-	if b.used.Add(n) > b.limit {
-		b.used.Add(-n)
-		return false
-	}
-	return true
-}
 
 // segmentPool keeps a session's segments for its next parcels.
 type segmentPool struct{ p sync.Pool }
@@ -65,6 +50,8 @@ type held struct {
 	file   *os.File
 	n      int64
 	taken  int64
+	shared int64 // of taken, also from the budget of all sessions
+	spilt  int64
 	digest hash.Hash
 }
 
@@ -99,6 +86,10 @@ func (h *held) add(p []byte) error {
 			return err
 		}
 	}
+	if !h.mem.disk().take(int64(len(p))) {
+		return errStoreFull
+	}
+	h.spilt += int64(len(p))
 	if _, err := h.file.Write(p); err != nil {
 		return fmt.Errorf("spill held bytes: %w", err)
 	}
@@ -113,6 +104,13 @@ func (h *held) grow() bool {
 	}
 	if !h.mem.take(size) {
 		return false
+	}
+	if size == segment { // a small answer is held whatever others hold
+		if !h.mem.memory().take(size) {
+			h.mem.give(size)
+			return false
+		}
+		h.shared += size
 	}
 	h.taken += size
 	if size == segment {
@@ -186,8 +184,10 @@ func (h *held) drop() {
 		}
 	}
 	h.segs, h.n = nil, -1
-	h.mem.used.Add(-h.taken)
-	h.taken = 0
+	h.mem.give(h.taken)
+	h.mem.memory().give(h.shared)
+	h.mem.disk().give(h.spilt)
+	h.taken, h.shared, h.spilt = 0, 0, 0
 	if h.file != nil {
 		h.file.Close()
 		h.file = nil

@@ -88,7 +88,7 @@ func New(c Config) (*Session, error) {
 	}
 	s := &Session{
 		Config: c, in: c.Client, out: outlet{c.Client},
-		mem: &budget{limit: c.Limits.MemoryBytes}, pool: new(segmentPool),
+		mem: &budget{limit: c.Limits.MemoryBytes, store: c.Store}, pool: new(segmentPool),
 		window: make(chan struct{}, c.Limits.Window), append: make(chan *parcel, c.Limits.Window),
 		order: make(chan *parcel, c.Limits.Window), halted: make(chan struct{}),
 		size: c.Limits.FirstBytes,
