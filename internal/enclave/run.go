@@ -133,6 +133,7 @@ func (p *process) makeGateway(context.Context) error {
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
 		Releases: &runner{rules: p.rules, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
 			permitter: release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), limits: p.releaseLimits(),
+			store:  release.NewStore(heldMemory, heldDisk),
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
 		Limits: limits, Logger: p.logger,
 	})
@@ -150,6 +151,13 @@ func (p *process) limits() (gateway.Limits, error) {
 	}
 	return l, nil
 }
+
+// What the sessions of the release path hold together: a few clients that never read must
+// not take the service path down with them.
+const (
+	heldMemory = 1 << 30
+	heldDisk   = 32 << 30
+)
 
 func (p *process) releaseLimits() release.Limits {
 	g := p.config.Gateway

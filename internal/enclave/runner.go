@@ -25,6 +25,7 @@ type runner struct {
 	trust     *trefoil.Trust
 	others    *trefoil.Trust // nil: nothing is released without the monitor
 	limits    release.Limits
+	store     *release.Store
 	keyer     keyer
 	epoch     *release.Epoch
 	logger    *slog.Logger
@@ -50,7 +51,7 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 		FixedSoFar: s.Fixed, Recorder: recorder{r.log}, Permitter: r.permitter, Trust: r.trust,
 		AllowUnpermitted: opened.InRegion && r.others != nil, Others: r.others,
 		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,
-		Limits: r.limits, SpillDir: r.rules.Config.Gateway.SpillDir, Logger: r.logger,
+		Limits: r.limits, Store: r.store, SpillDir: r.rules.Config.Gateway.SpillDir, Logger: r.logger,
 	})
 	if err != nil {
 		return err
