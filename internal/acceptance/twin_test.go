@@ -18,7 +18,8 @@ import (
 )
 
 // twinChanges make the twin differ from the platform in what the analytics dataset
-// withholds, in what generalises to the same, and in the order of rows on disk.
+// withholds, in what generalises to the same, in people who are not in it, and in the order of
+// rows on disk.
 const twinChanges = `
 UPDATE app.people SET phone = NULL, handle = 'h' || id, display_name = 'Somebody Else', settings = '{"other": [1, 2]}', plan = 'creator', interests = '{}',
 	signup_ip = '10.9.8.7', created_at = '2001-01-01', birth_date = date_trunc('year', birth_date)::date + (id % 300)::int;
@@ -33,7 +34,9 @@ UPDATE app.kinds SET g_tstz = g_tstz + interval '1 s', g_text = left(g_text, 2) 
 	n_text = NULL, n_big = 1, n_doc = '[]', w_text = 'w', w_json = NULL, w_xml = NULL, w_words = NULL, w_span = NULL, w_point = NULL, w_bits = NULL, w_bigs = NULL, w_during = NULL,
 	w_num = 1, w_money = 1, w_float = 'NaN', w_date = 'infinity', w_tstz = '-infinity', w_uuid = NULL, w_inet = NULL, w_cidr = NULL, w_bytes = '', w_long = 'short', w_toast = NULL,
 	p_doc = p_doc || '{"other": null, "n": 0, "more": {"x": 1}}', uncatalogued = repeat('u', 5000);
-DELETE FROM app.people WHERE country IN ('US', 'BR') AND country_changed IS NULL AND NOT EXISTS (SELECT FROM app.watch_events WHERE person_id = people.id) AND NOT EXISTS (SELECT FROM app.devices WHERE person_id = people.id);
+INSERT INTO app.people (id, handle, display_name, email, birth_date, country, signup_ip, plan, interests, settings, created_at)
+SELECT 6600000000000000 + i, 'elsewhere' || i, 'Elsewhere', 'elsewhere' || i, '1950-05-05', 'US', '10.0.0.1', 'free', '{}', '{}', '2020-01-01' FROM generate_series(1, 50) i;
+INSERT INTO app.devices SELECT md5('elsewhere' || i)::uuid, 6600000000000000 + i, '', '', '', '10.0.0.1', '2026-01-01' FROM generate_series(1, 50) i;
 `
 
 // makeTwin copies the platform's database and changes the copy.
