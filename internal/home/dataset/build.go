@@ -52,8 +52,23 @@ func (b *Builder) Build(ctx context.Context, name string) (*trefoil.Definition, 
 
 // BuildReport is Build with all that there is to say.
 func (b *Builder) BuildReport(ctx context.Context, name string) (*Report, error) {
+	_, clusterDSN, err := b.find(name)
+	if err != nil {
+		return nil, err
+	}
+	return b.buildOn(ctx, name, func(ctx context.Context) (*target, func(), error) {
+		t, err := openTarget(ctx, clusterDSN, name)
+		if err != nil {
+			return nil, nil, err
+		}
+		return t, t.close, nil
+	})
+}
+
+// buildOn is BuildReport on a target that open gives, with the dataset's lock.
+func (b *Builder) buildOn(ctx context.Context, name string, open func(context.Context) (*target, func(), error)) (*Report, error) {
 	start := time.Now()
-	ds, clusterDSN, err := b.find(name)
+	ds, _, err := b.find(name)
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +86,7 @@ func (b *Builder) BuildReport(ctx context.Context, name string) (*Report, error)
 	if err := b.record(ctx, "defined", def, hash, nil); err != nil {
 		return nil, err
 	}
-	report, err := b.build(ctx, name, sourceDSN, clusterDSN)
+	report, err := b.build(ctx, name, sourceDSN, open)
 	if err != nil {
 		return nil, fmt.Errorf("build dataset %s: %w", name, err)
 	}
@@ -83,12 +98,12 @@ func (b *Builder) BuildReport(ctx context.Context, name string) (*Report, error)
 	return report, nil
 }
 
-func (b *Builder) build(ctx context.Context, name, sourceDSN, clusterDSN string) (*Report, error) {
-	t, err := openTarget(ctx, clusterDSN, name)
+func (b *Builder) build(ctx context.Context, name, sourceDSN string, open func(context.Context) (*target, func(), error)) (*Report, error) {
+	t, done, err := open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	defer t.close()
+	defer done()
 	s, err := openSource(ctx, sourceDSN, b.cfg.Workers)
 	if err != nil {
 		return nil, err

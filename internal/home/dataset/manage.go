@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/trefoil-eu/trefoil/internal/home/flow"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
 
@@ -61,6 +62,7 @@ type Dropped struct {
 	Rows   int64 // as the dataset counted them when it was built
 	Bytes  int64 // of the database
 	Roles  int64
+	Slot   bool // it had a slot at the source, which is gone too
 }
 
 // Drop removes a dataset: its database with every session in it, and its group. It fails
@@ -74,7 +76,36 @@ func (b *Builder) Drop(ctx context.Context, name string) (*Dropped, error) {
 	if err != nil {
 		return nil, err
 	}
-	return d, b.record(ctx, "dropped", def, hash, nil)
+	if err := b.record(ctx, "dropped", def, hash, nil); err != nil {
+		return d, err
+	}
+	if d.Slot, err = b.dropSlot(ctx, name); err != nil {
+		return d, fmt.Errorf("dataset %s is dropped, but its slot at the source is not: %w", name, err)
+	}
+	return d, nil
+}
+
+// dropSlot removes the slot of a dataset that followed its source, so that the source keeps
+// no log for it. It says whether there was one.
+func (b *Builder) dropSlot(ctx context.Context, name string) (bool, error) {
+	ds, _, err := b.find(name)
+	if err != nil {
+		return false, err
+	}
+	dsn, err := b.sourceDSN(ds)
+	if err != nil {
+		return false, err
+	}
+	conn, err := connect(ctx, dsn, "")
+	if err != nil {
+		return false, fmt.Errorf("connect to the source: %w", err)
+	}
+	defer closeConn(conn)
+	slot, err := flow.FindSlot(ctx, conn, flow.SlotName(name))
+	if err != nil || slot == nil {
+		return false, err
+	}
+	return true, flow.DropSlot(ctx, conn, flow.SlotName(name))
 }
 
 func (b *Builder) drop(ctx context.Context, name string) (*Dropped, error) {

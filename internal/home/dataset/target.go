@@ -11,8 +11,9 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
 
-// ErrBusy says that another build of the same dataset runs: wait for it, or stop it.
-var ErrBusy = errors.New("another build of this dataset is running")
+// ErrBusy says that another build of the same dataset runs, or that it is being followed:
+// wait for it, or stop it.
+var ErrBusy = errors.New("another build or flow of this dataset is running")
 
 // ErrNotBuilt says that a dataset has no database yet: build it.
 var ErrNotBuilt = errors.New("the dataset is not built")

@@ -83,6 +83,9 @@ func (d *Data) Protected(current, before string, changed time.Time, region Regio
 	return !d.countries[current] || d.lives(current, before, changed, region, at)
 }
 
+// ProtectionMonths is how many months protection lasts after a subject left the region.
+func (d *Data) ProtectionMonths() int { return d.protection }
+
 // lives is residence with its 24 months, for a known current country.
 func (d *Data) lives(current, before string, changed time.Time, region Region, at time.Time) bool {
 	if region.Contains(current) {

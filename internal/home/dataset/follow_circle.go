@@ -1,0 +1,258 @@
+package dataset
+
+import (
+	"context"
+	"sort"
+
+	"github.com/trefoil-eu/trefoil/internal/home/flow"
+)
+
+// circleOf is the rows that are being decided: of one table, or of all tables of a circle.
+type circleOf struct {
+	s     *settler
+	rows  map[*followed]map[string]*changed
+	fresh map[*followed][]*changed // added since they were last loaded
+}
+
+func (c *circleOf) add(f *followed, keys map[string]flow.Touch) {
+	if c.rows[f] == nil {
+		c.rows[f] = map[string]*changed{}
+	}
+	if c.fresh == nil {
+		c.fresh = map[*followed][]*changed{}
+	}
+	for k, touch := range keys {
+		if c.rows[f][k] != nil {
+			continue
+		}
+		r := &changed{key: k, touch: touch}
+		c.rows[f][k] = r
+		c.fresh[f] = append(c.fresh[f], r)
+	}
+}
+
+// list gives the rows of f in the order of their keys.
+func (c *circleOf) list(f *followed) []*changed {
+	out := make([]*changed, 0, len(c.rows[f]))
+	for _, r := range c.rows[f] {
+		out = append(out, r)
+	}
+	sort.Slice(out, func(i, j int) bool { return out[i].key < out[j].key })
+	return out
+}
+
+// decide settles which rows belong, taking in more of the circle until nothing changes.
+func (c *circleOf) decide(ctx context.Context, group []*followed) error {
+	for {
+		c.s.p.resetMembers() // what was inside may have become one of the rows to decide
+		for _, f := range group {
+			if err := c.load(ctx, f); err != nil {
+				return err
+			}
+		}
+		for _, f := range group {
+			if err := c.references(ctx, f, c.there(f), true); err != nil {
+				return err
+			}
+			c.judge(f)
+		}
+		for c.prune(group) {
+		}
+		for _, f := range group {
+			if err := c.spread(ctx, f); err != nil {
+				return err
+			}
+		}
+		grown := false
+		for _, f := range group {
+			grown = grown || len(c.fresh[f]) > 0
+		}
+		if !grown {
+			return c.finish(group)
+		}
+	}
+}
+
+// load reads rows that were added, and whether the dataset holds them.
+func (c *circleOf) load(ctx context.Context, f *followed) error {
+	rows := c.fresh[f]
+	delete(c.fresh, f)
+	keys := make([][]string, len(rows))
+	for i, r := range rows {
+		keys[i] = flow.SplitKey(r.key)
+	}
+	err := inParts(keys, func(part [][]string) error {
+		return c.s.v.fetch(ctx, f, f.pk, part, func(line []byte) {
+			if r := c.rows[f][f.keyOf(line)]; r != nil {
+				r.line = line
+			}
+		})
+	})
+	if err != nil || !f.held {
+		return err
+	}
+	return c.s.a.present(ctx, f, rows)
+}
+
+func (c *circleOf) there(f *followed) []*changed {
+	var out []*changed
+	for _, r := range c.list(f) {
+		if r.line != nil {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// references looks up what the rows refer to, and fills the sets that belongs asks. Rows of
+// the circle itself that are not in the dataset join it, where grow is set.
+func (c *circleOf) references(ctx context.Context, f *followed, rows []*changed, grow bool) error {
+	for _, ref := range f.refs {
+		wanted := map[key][]string{}
+		places := f.askAll(ref.columns)
+		known := c.index(ref)
+		for _, r := range rows {
+			fields := splitLine(nil, r.line[:len(r.line)-1])
+			k, null, ok := ref.reader.read(fields)
+			if null || !ok || known[k] != nil {
+				continue
+			}
+			wanted[k] = valuesOf(fields, places)
+		}
+		to := c.s.p.of[ref.to]
+		var absent func(string)
+		if grow && f.circle > 0 && to.circle == f.circle {
+			absent = func(k string) { c.add(to, map[string]flow.Touch{k: 0}) }
+		}
+		fates, err := c.s.fates(ctx, ref.target, wanted, absent)
+		if err != nil {
+			return err
+		}
+		for k, v := range fates {
+			switch v {
+			case inside:
+				ref.target.in.add(k)
+			case outside:
+				ref.target.out.add(k)
+			}
+		}
+	}
+	return nil
+}
+
+// index finds rows of the circle by the key that ref looks up.
+func (c *circleOf) index(ref *reference) map[key]*changed {
+	to := c.s.p.of[ref.to]
+	out := map[key]*changed{}
+	own := ref.target.own()
+	for _, r := range c.rows[to] {
+		if r.line == nil {
+			continue
+		}
+		if k, null, ok := own.read(splitLine(nil, r.line[:len(r.line)-1])); !null && ok {
+			out[k] = r
+		}
+	}
+	return out
+}
+
+// judge decides what does not depend on the circle.
+func (c *circleOf) judge(f *followed) {
+	if f.circle > 0 {
+		f.rows.circle = &circleTable{}
+		defer func() { f.rows.circle = nil }()
+	}
+	for _, r := range c.rows[f] {
+		r.alive = false
+		if r.line != nil {
+			f.rows.fields = splitLine(f.rows.fields, r.line[:len(r.line)-1])
+			r.alive = f.rows.belongs()
+		}
+	}
+}
+
+// prune lets rows of a circle go that lack what they need; it says whether any went.
+func (c *circleOf) prune(group []*followed) bool {
+	if group[0].circle == 0 {
+		return false
+	}
+	went := false
+	for _, f := range group {
+		for _, ref := range f.refs {
+			if ref.to.circle != f.circle {
+				continue
+			}
+			known := c.index(ref)
+			for _, r := range c.rows[f] {
+				if r.alive && !c.has(ref, known, r) {
+					r.alive, went = false, true
+				}
+			}
+		}
+	}
+	return went
+}
+
+// has says whether a row has what one of its references needs.
+func (c *circleOf) has(ref *reference, known map[key]*changed, r *changed) bool {
+	k, null, ok := ref.reader.read(splitLine(nil, r.line[:len(r.line)-1]))
+	hard := ref.subject || len(ref.soft) == 0
+	switch {
+	case null:
+		return !ref.subject
+	case !ok:
+		return false
+	case known[k] != nil:
+		return known[k].alive || !hard
+	case ref.target.in.has(k):
+		return true
+	}
+	return ref.target.out.has(k) && !hard
+}
+
+// spread takes in rows of the circle that refer to rows whose part changed.
+func (c *circleOf) spread(ctx context.Context, f *followed) error {
+	for _, child := range f.children {
+		if f.circle == 0 || child.from.circle != f.circle {
+			continue
+		}
+		err := c.s.descend(ctx, f, child, c.list(f), func(key string) { c.add(child.from, map[string]flow.Touch{key: 0}) })
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// finish makes the lines of the rows that belong.
+func (c *circleOf) finish(group []*followed) error {
+	for _, f := range group {
+		for _, ref := range f.refs {
+			for k, r := range c.index(ref) {
+				if r.alive {
+					ref.target.in.add(k)
+				} else {
+					ref.target.out.add(k)
+				}
+			}
+		}
+	}
+	for _, f := range group {
+		for _, r := range c.list(f) {
+			if r.line == nil {
+				continue
+			}
+			f.caught.got = false
+			before := f.rows.counts.Orphans
+			if _, err := f.rows.Write(r.line); err != nil {
+				return err
+			}
+			c.s.orphans += f.rows.counts.Orphans - before
+			if f.held {
+				r.alive = f.caught.got
+				r.outcome, r.hi, r.lo = f.caught.line, f.caught.hi, f.caught.lo
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,208 @@
+package dataset
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"sync/atomic"
+
+	"github.com/trefoil-eu/trefoil/internal/home/flow"
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/home/transform"
+)
+
+// followed is a table of a plan with what following it needs.
+type followed struct {
+	*table
+	pk       []string
+	place    []int    // of the primary key in what is read
+	types    []string // of the primary key at the source
+	heldPK   []string // types of the primary key in the dataset
+	stage    string   // temporary table that rows go through
+	rows     *rowReader
+	caught   *capture
+	children []*childOf
+	sweep    string // the column of residence's change, where time alone ends membership
+}
+
+// childOf is a reference seen from the table it leads to.
+type childOf struct {
+	from *followed
+	ref  *reference
+}
+
+// capture keeps the line that a rowReader just made.
+type capture struct {
+	hi, lo uint64
+	line   []byte
+	got    bool
+}
+
+func (c *capture) add(hi, lo uint64, line []byte) error {
+	c.hi, c.lo, c.line, c.got = hi, lo, append([]byte(nil), line...), true
+	return nil
+}
+
+// followPlan is a plan prepared for following: one of each, for one goroutine.
+type followPlan struct {
+	*plan
+	all    []*followed // referenced ones first
+	of     map[*table]*followed
+	person *followed
+}
+
+// follow prepares a plan, or says why its dataset cannot follow its source.
+func (b *Builder) follow(p *plan) (*followPlan, error) {
+	out := &followPlan{plan: p, of: map[*table]*followed{}}
+	var errs []error
+	for i, t := range p.tables {
+		f := &followed{table: t, stage: fmt.Sprintf("trefoil_stage_%d", i), caught: &capture{}}
+		out.all, out.of[t] = append(out.all, f), f
+		if t.person {
+			out.person = f
+		}
+		if err := f.checkKey(); err != nil {
+			errs = append(errs, fmt.Errorf("table %s cannot be followed: %w", t.name, err))
+			continue
+		}
+		for _, name := range f.pk {
+			f.types = append(f.types, t.src.Column(name).BaseType)
+		}
+		f.place = t.askAll(f.pk)
+		t.settled = true // what is remembered here is looked up, not collected
+	}
+	for _, f := range out.all {
+		errs = append(errs, out.link(f))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	for _, f := range out.all {
+		key, err := b.keys.Order(p.purpose.Name, f.name, p.purpose.Epoch)
+		if err != nil {
+			return nil, err
+		}
+		f.rows = f.newReader(f.caught, key)
+	}
+	return out, nil
+}
+
+// checkKey finds the table's primary key and whether the dataset can find rows by it.
+func (f *followed) checkKey() error {
+	switch {
+	case f.src.PrimaryKey == nil:
+		return errors.New("it has no primary key")
+	case f.src.ReplicaIdentity != "default" && f.src.ReplicaIdentity != "full":
+		return errors.New("its replica identity is " + f.src.ReplicaIdentity + ", neither its primary key nor full")
+	case f.src.Unlogged:
+		return errors.New("it is unlogged")
+	case f.inherited:
+		return errors.New("other tables inherit from it")
+	case f.circle > 0 && !f.held:
+		return errors.New("it is in a circle of references, and not in the dataset")
+	}
+	f.pk = f.src.PrimaryKey.Columns
+	if !f.held {
+		return nil
+	}
+	if len(f.order) != len(f.pk) {
+		return errors.New("its primary key is not in the dataset")
+	}
+	for _, i := range f.order {
+		if !f.out[i].keepsKeys() {
+			return errors.New("its primary key is held in a form that merges values")
+		}
+	}
+	return nil
+}
+
+// link gives the tables that f refers to their children.
+func (p *followPlan) link(f *followed) error {
+	for _, r := range f.refs {
+		to := p.of[r.to]
+		if to.src.PrimaryKey != nil && !slices.Equal(r.target.of, to.src.PrimaryKey.Columns) && r.source == nil {
+			return fmt.Errorf("table %s cannot be followed: its %s leads to no primary key and is no foreign key", f.name, r.name)
+		}
+		to.children = append(to.children, &childOf{from: f, ref: r})
+	}
+	c := f.choose
+	if c == nil || !c.residence || c.change < 0 {
+		return nil
+	}
+	f.sweep = f.read[c.change]
+	switch transform.ParseType(f.src.Column(f.sweep).BaseType).Base {
+	case "date", "timestamp without time zone", "timestamp with time zone":
+		return nil
+	}
+	return fmt.Errorf("table %s cannot be followed: its column %s of changed residence is neither date nor timestamp", f.name, f.sweep)
+}
+
+// keys are those that the change stream is asked for.
+func (p *followPlan) keys() map[string][]string {
+	out := map[string][]string{}
+	for _, f := range p.all {
+		out[f.name] = f.pk
+	}
+	return out
+}
+
+// resetMembers empties the sets that references are looked up in.
+func (p *followPlan) resetMembers() {
+	budget := &atomic.Int64{}
+	budget.Store(1 << 40) // what is looked up is bounded by the chunk
+	for _, f := range p.all {
+		for _, r := range f.refs {
+			r.target.in = &keySet{whole: r.target.whole, budget: budget}
+			r.target.out = &keySet{whole: r.target.whole, budget: budget}
+		}
+	}
+}
+
+// fieldsOf makes a row of which only the key is known.
+func (f *followed) fieldsOf(key string) [][]byte {
+	fields := make([][]byte, len(f.read))
+	for i := range fields {
+		fields[i] = []byte(`\N`)
+	}
+	for i, v := range flow.SplitKey(key) {
+		if i < len(f.place) {
+			fields[f.place[i]] = appendEscaped(nil, []byte(v))
+		}
+	}
+	return fields
+}
+
+// errKeyForm says that a key has no place in the dataset.
+var errKeyForm = errors.New("a key does not fit its form")
+
+// heldKey is a key as the dataset holds it: one text a column.
+func (f *followed) heldKey(fields [][]byte) ([]string, error) {
+	r := f.rows
+	r.fields = fields
+	clear(r.cut)
+	out := make([]string, len(f.order))
+	for n, i := range f.order {
+		r.line = r.line[:0]
+		r.column(i, f.out[i])
+		if isNull(r.line) {
+			return nil, fmt.Errorf("table %s: %w", f.name, errKeyForm)
+		}
+		v, _ := unescape(nil, r.line)
+		out[n] = string(v)
+	}
+	return out, nil
+}
+
+// name of the table in the dataset once it is swapped in.
+func (f *followed) quoted() string { return f.src.Name.Quoted() }
+
+func quotedList(prefix string, names []string) string {
+	s := ""
+	for i, n := range names {
+		if i > 0 {
+			s += ", "
+		}
+		s += prefix + postgres.Quote(n)
+	}
+	return s
+}

@@ -1,0 +1,202 @@
+package dataset
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/trefoil-eu/trefoil/internal/home/flow"
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/home/transform"
+)
+
+// sight is a look at the source for one batch: a repeatable read transaction, and a second
+// one that holds the locks of a plain reader on every table from before the snapshot, so that
+// no table is rewritten or emptied between the snapshot and its reading.
+type sight struct {
+	conn  *pgx.Conn
+	guard *pgx.Conn
+}
+
+// lookups make the source find rows by index, whatever it thinks of the number of keys.
+const lookups = `; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET application_name = 'trefoil flow'`
+
+func openView(ctx context.Context, dsn string) (*sight, error) {
+	conn, err := connect(ctx, dsn, lookups)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the source: %w", err)
+	}
+	guard, err := connect(ctx, dsn, lookups)
+	if err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("connect to the source: %w", err)
+	}
+	return &sight{conn: conn, guard: guard}, nil
+}
+
+func (v *sight) close() {
+	closeConn(v.conn)
+	closeConn(v.guard)
+}
+
+// begin locks the tables as a reader does, takes the snapshot, and tells the shape of the
+// tables, which cannot change before end.
+func (v *sight) begin(ctx context.Context, p *followPlan) (flow.Horizon, map[string]string, error) {
+	sql := "BEGIN"
+	for _, f := range p.all {
+		sql += "; SELECT " + quotedList("", f.read) + " FROM " + f.quoted() + " LIMIT 0"
+	}
+	if _, err := v.guard.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		if code := sqlState(err); code == "42P01" || code == "42703" || code == "3F000" {
+			return flow.Horizon{}, nil, &staleError{"a table or column of the dataset is no longer at the source"}
+		}
+		return flow.Horizon{}, nil, fmt.Errorf("lock tables as a reader: %w", safe(err))
+	}
+	if _, err := v.conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY").ReadAll(); err != nil {
+		return flow.Horizon{}, nil, fmt.Errorf("begin snapshot: %w", safe(err))
+	}
+	h, err := flow.Look(ctx, v.conn)
+	if err != nil {
+		return h, nil, err
+	}
+	shape, err := shapeOf(ctx, v.guard, p)
+	return h, shape, err
+}
+
+func (v *sight) end(ctx context.Context) error {
+	for _, c := range []*pgx.Conn{v.conn, v.guard} {
+		if _, err := c.PgConn().Exec(ctx, "ROLLBACK").ReadAll(); err != nil {
+			return fmt.Errorf("end snapshot: %w", safe(err))
+		}
+	}
+	return nil
+}
+
+// shapeOf describes, per table, all that the plan rests on. New columns change nothing.
+func shapeOf(ctx context.Context, conn *pgx.Conn, p *followPlan) (map[string]string, error) {
+	out := map[string]string{}
+	for _, f := range p.all {
+		var shape string
+		err := conn.QueryRow(ctx, `WITH RECURSIVE part AS (
+				SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = $1
+				UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent = p.inhrelid)
+			SELECT coalesce((SELECT c.relkind::text || c.relreplident::text || c.relpersistence::text || ' ' || n.nspname || '.' || c.relname
+				FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1), 'gone')
+			|| ' ' || coalesce((SELECT pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod || ' ' || a.attnotnull || ' ' || a.attcollation
+					|| coalesce((SELECT pg_catalog.string_agg(e.enumlabel, '|' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
+						WHERE e.enumtypid IN (t.oid, t.typelem, t.typbasetype)), ''), ',' ORDER BY a.attnum)
+				FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+				WHERE a.attrelid = $1 AND NOT a.attisdropped AND a.attname::text = ANY ($2)), '')
+			|| ' ' || coalesce((SELECT pg_catalog.string_agg(o.oid::text, ',' ORDER BY o.oid) FROM pg_catalog.pg_constraint o
+				WHERE o.conrelid = $1 AND o.contype IN ('p', 'u', 'f')), '')
+			|| ' ' || coalesce((SELECT pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid)
+				FROM part JOIN pg_catalog.pg_class c ON c.oid = part.inhrelid), '')
+			|| ' ' || coalesce((SELECT pg_catalog.to_jsonb(p)::text || coalesce(pg_catalog.to_jsonb(r)::text, '')
+				FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $1
+				WHERE p.pubname = $3), '')`, f.src.OID, f.read, publication).Scan(&shape)
+		if err != nil {
+			return nil, fmt.Errorf("read the shape of %s: %w", f.name, safe(err))
+		}
+		out[f.name] = shape
+	}
+	return out, nil
+}
+
+// fetch reads the rows of f whose columns have one of the keys, in the text of COPY; each
+// line ends in a newline and is the callee's to keep.
+func (v *sight) fetch(ctx context.Context, f *followed, columns []string, keys [][]string, each func(line []byte)) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	types := make([]string, len(columns))
+	for i, c := range columns {
+		types[i] = f.src.Column(c).BaseType
+		if transform.ParseType(types[i]).Integer() {
+			types[i] = "bigint" // keys may come from a wider column; indexes serve it all the same
+		}
+	}
+	sql := fmt.Sprintf("SELECT %s FROM (SELECT DISTINCT * FROM %s) k JOIN %s t ON %s", quotedList("t.", f.read), unnest(types), f.quoted(), joined(columns))
+	rr := v.conn.PgConn().ExecParams(ctx, sql, arrays(keys, len(columns)), nil, nil, nil)
+	for rr.NextRow() {
+		each(lineOf(rr.Values()))
+	}
+	if _, err := rr.Close(); err != nil {
+		return fmt.Errorf("read rows of %s by key: %w", f.name, safe(err))
+	}
+	return nil
+}
+
+// expired reads the keys of persons whose protection ran out, or began to be reckoned,
+// between two times.
+func (v *sight) expired(ctx context.Context, f *followed, from, to time.Time, each func(line []byte)) error {
+	column := postgres.Quote(f.sweep)
+	sql := fmt.Sprintf("SELECT %s FROM %s t WHERE %s >= $1 AND %s < $2", quotedList("t.", f.read), f.quoted(), column, column)
+	layout := "2006-01-02 15:04:05"
+	rr := v.conn.PgConn().ExecParams(ctx, sql, [][]byte{[]byte(from.UTC().Format(layout)), []byte(to.UTC().Format(layout))}, nil, nil, nil)
+	for rr.NextRow() {
+		each(lineOf(rr.Values()))
+	}
+	if _, err := rr.Close(); err != nil {
+		return fmt.Errorf("read whose protection ran out: %w", safe(err))
+	}
+	return nil
+}
+
+// lineOf writes values in the text of COPY, with a newline.
+func lineOf(values [][]byte) []byte {
+	var line []byte
+	for i, v := range values {
+		if i > 0 {
+			line = append(line, '\t')
+		}
+		if v == nil {
+			line = append(line, '\\', 'N')
+			continue
+		}
+		line = appendEscaped(line, v)
+	}
+	return append(line, '\n')
+}
+
+// unnest is a list of keys as a table: columns k1, k2, …
+func unnest(types []string) string {
+	args, names := make([]string, len(types)), make([]string, len(types))
+	for i, t := range types {
+		args[i], names[i] = fmt.Sprintf("$%d::%s[]", i+1, t), fmt.Sprintf("k%d", i+1)
+	}
+	return "unnest(" + strings.Join(args, ", ") + ") u(" + strings.Join(names, ", ") + ")"
+}
+
+func joined(columns []string) string {
+	out := make([]string, len(columns))
+	for i, c := range columns {
+		out[i] = fmt.Sprintf("t.%s = k.k%d", postgres.Quote(c), i+1)
+	}
+	return strings.Join(out, " AND ")
+}
+
+// arrays turns rows of keys into one array literal a column.
+func arrays(keys [][]string, columns int) [][]byte {
+	out := make([][]byte, columns)
+	for c := range out {
+		b := []byte{'{'}
+		for i, k := range keys {
+			if i > 0 {
+				b = append(b, ',')
+			}
+			b = append(b, '"')
+			for _, ch := range []byte(k[c]) {
+				if ch == '"' || ch == '\\' {
+					b = append(b, '\\')
+				}
+				b = append(b, ch)
+			}
+			b = append(b, '"')
+		}
+		out[c] = append(b, '}')
+	}
+	return out
+}
