@@ -49,6 +49,7 @@ func Check(ctx context.Context, path string, offline bool) *CheckReport {
 	k.policies(c)
 	if err == nil {
 		k.missing(c)
+		k.exposed(c)
 		if !offline {
 			k.sources(ctx, c)
 			k.clusters(ctx, c)
