@@ -79,11 +79,8 @@ func (a *archive) find(model, words decision.Hash) (*bound, error) {
 		}
 	}
 	b, err := loadBound(a.paths(model, words))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errNotArchived
-	}
 	if err != nil {
-		return nil, fmt.Errorf("read archive: %w", err)
+		return nil, fmt.Errorf("%w: %w", errNotArchived, err)
 	}
 	if b.modelHash != model || b.wordsHash != words {
 		return nil, errNotArchived // somebody changed the file under its name

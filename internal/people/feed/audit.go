@@ -157,7 +157,7 @@ func (x *Drift) measure(before, now *bound, found []*decision.Decision, shown in
 				return err
 			}
 			orders[m] = orderOf(scores)
-			for g, sum := range b.weigh(rows).Sums {
+			for g, sum := range b.weigh(d.Settings, rows).Sums {
 				weights[m][b.words.File.Groups[g].Group] += sum
 				totals[m] += sum
 			}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -190,4 +191,21 @@ func why(t testing.TB, w *world, a *feed.Answer, item string, first int) *feed.R
 		t.Fatal(err)
 	}
 	return r
+}
+
+func refuseAll(w *world, on bool) { refuse(w, func(*trefoil.Body) bool { return on }) }
+
+func refuse(w *world, f func(*trefoil.Body) bool) {
+	w.log.mu.Lock()
+	defer w.log.mu.Unlock()
+	w.log.refuse = f
+}
+
+func readAll(t *testing.T, resp *http.Response) string {
+	t.Helper()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
 }

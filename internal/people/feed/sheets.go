@@ -11,6 +11,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/people/feed/decision"
+	"github.com/trefoil-eu/trefoil/internal/people/feed/features"
 	"github.com/trefoil-eu/trefoil/internal/people/feed/sheet"
 )
 
@@ -40,7 +41,7 @@ func (s *Service) MakeSheet(ctx context.Context, surface string) (*sheet.Sheet, 
 		if err != nil {
 			return nil, fmt.Errorf("make sheet: %w", err)
 		}
-		samples = append(samples, b.weigh(rows))
+		samples = append(samples, b.weigh(d.Settings, rows))
 	}
 	out := &sheet.Sheet{Surface: surface, Title: sf.config.Title, Model: b.modelHash.String(), Features: b.wordsHash.String(),
 		Measured: now, From: from, Until: now}
@@ -78,8 +79,10 @@ func (s *Service) recent(ctx context.Context, surface string, b *bound, from, un
 	return out, nil
 }
 
-// weigh sums the absolute contribution of each group over the first rows.
-func (b *bound) weigh(rows []float64) sheet.Sample {
+// weigh sums the absolute contribution of each group over the first rows. A group that the
+// settings made neutral weighed nothing: its value was the same for every item and person, and
+// what the model makes of it says nothing of either.
+func (b *bound) weigh(s features.Settings, rows []float64) sheet.Sample {
 	width, groupOf := len(b.model.Features), b.words.GroupOf()
 	out := sheet.Sample{Sums: make([]float64, len(b.words.File.Groups)), Items: min(itemsMeasured, len(rows)/width)}
 	phi, sums := make([]float64, width), make([]float64, len(out.Sums))
@@ -90,7 +93,9 @@ func (b *bound) weigh(rows []float64) sheet.Sample {
 			sums[groupOf[f]] += v
 		}
 		for g, v := range sums {
-			out.Sums[g] += math.Abs(v)
+			if !b.words.File.Groups[g].Neutral(s) {
+				out.Sums[g] += math.Abs(v)
+			}
 		}
 	}
 	return out
