@@ -11,11 +11,9 @@ func (e *Explainer) Interactions(row, out []float64) {
 	phi := make([]float64, n)
 	e.Contributions(row, phi)
 	clear(out[:n*n])
-	s := e.pool.Get().(*scratch)
 	for _, p := range e.plans {
-		p.pairs(row, out, n, s)
+		p.pairs(row, out, n)
 	}
-	e.pool.Put(s)
 	for i := range n {
 		rest := phi[i]
 		for j := range n {
@@ -27,19 +25,19 @@ func (e *Explainer) Interactions(row, out []float64) {
 	}
 }
 
-// state is one feature on the way to a leaf.
-type state struct {
+// stretch is what the splits of one feature on the way to a leaf make of a row.
+type stretch struct {
 	feature int32
 	hot     bool
 	z       float64
 }
 
 // pairs adds one tree's interactions between different features, leaf by leaf.
-func (p *plan) pairs(row, out []float64, n int, s *scratch) {
-	hot := s.hot[:len(p.places)]
+func (p *plan) pairs(row, out []float64, n int) {
+	hot := make([]bool, len(p.places))
 	p.follow(row, hot)
 	t, w := gauss(p.points)
-	var path []state
+	var path []stretch
 	for i := range p.places {
 		if p.places[i].node >= 0 {
 			continue
@@ -66,7 +64,7 @@ func (p *plan) follow(row []float64, hot []bool) {
 }
 
 // path lists the features between a leaf and the root, each with its state at the leaf.
-func (p *plan) path(out []state, leaf int, hot []bool) []state {
+func (p *plan) path(out []stretch, leaf int, hot []bool) []stretch {
 	for i := int32(leaf); i > 0; i = p.places[i].parent {
 		at := &p.places[i]
 		again := false
@@ -74,14 +72,14 @@ func (p *plan) path(out []state, leaf int, hot []bool) []state {
 			again = again || s.feature == at.feature
 		}
 		if !again { // the place nearest to the leaf holds what all splits above made of it
-			out = append(out, state{at.feature, hot[i], at.z})
+			out = append(out, stretch{at.feature, hot[i], at.z})
 		}
 	}
 	return out
 }
 
 // together is the integral for a pair of a path's features.
-func together(path []state, a, b int, t, w []float64) float64 {
+func together(path []stretch, a, b int, t, w []float64) float64 {
 	sum := 0.0
 	for q := range t {
 		product := w[q]
@@ -101,7 +99,7 @@ func together(path []state, a, b int, t, w []float64) float64 {
 }
 
 // gain is o − z.
-func (s state) gain() float64 {
+func (s stretch) gain() float64 {
 	if s.hot {
 		return 1 - s.z
 	}
