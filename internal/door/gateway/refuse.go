@@ -73,7 +73,9 @@ func (g *Gateway) refuse(c *conn, a trefoil.Access, r *refused) {
 	linger(c)
 	// Whoever is not authenticated could otherwise fill the log.
 	if r.stage != stageOpen && !g.refusals.allow(g.c.Now()) {
-		g.c.Logger.Warn("refusal counted, not recorded", "stage", r.stage, "reason", r.Reason, "skipped", g.refusals.skipped())
+		if n, say := g.refusals.skipped(g.c.Now()); say { // nor fill the program's own log
+			g.c.Logger.Warn("refusals counted, not recorded", "stage", r.stage, "reason", r.Reason, "skipped", n)
+		}
 		return
 	}
 	reason := r.Reason
@@ -94,6 +96,7 @@ type meter struct {
 	second int64
 	used   int
 	over   int64
+	said   int64 // the second in which over was last told
 }
 
 func (m *meter) allow(now time.Time) bool {
@@ -110,8 +113,13 @@ func (m *meter) allow(now time.Time) bool {
 	return true
 }
 
-func (m *meter) skipped() int64 {
+// skipped returns how many were not allowed so far, and whether to say so: once a second.
+func (m *meter) skipped(now time.Time) (n int64, say bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.over
+	say = m.over > 0 && m.said != now.Unix()
+	if say {
+		m.said = now.Unix()
+	}
+	return m.over, say
 }

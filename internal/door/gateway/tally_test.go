@@ -216,8 +216,18 @@ func TestMeterAndGuesses(t *testing.T) {
 	m := meter{most: 2}
 	now := time.Unix(100, 0)
 	first, second := m.allow(now), m.allow(now)
-	if !first || !second || m.allow(now) || m.skipped() != 1 || !m.allow(now.Add(time.Second)) {
+	if !first || !second || m.allow(now) || !m.allow(now.Add(time.Second)) {
 		t.Error("the meter does not hold two a second")
+	}
+	said := 0
+	for i := range 1000 { // a flood: one line a second
+		m.over++
+		if _, say := m.skipped(now.Add(time.Duration(i) * 3 * time.Millisecond)); say {
+			said++
+		}
+	}
+	if n, _ := m.skipped(now); n != 1001 || said != 3 {
+		t.Errorf("%d skipped, said %d times in three seconds; want 1001 and 3", n, said)
 	}
 	g := newGuesses(2)
 	a, b := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
