@@ -11,7 +11,12 @@ func newFeedCommand() *cobra.Command {
 	}
 	// One file a subcommand, one line here each.
 	cmd.AddCommand(
+		newFeedAuditCommand(),
+		newFeedCheckCommand(),
+		newFeedDemoCommand(),
 		newFeedExplainCommand(),
+		newFeedSampleCommand(),
+		newFeedServeCommand(),
 	)
 	return cmd
 }
