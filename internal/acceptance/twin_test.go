@@ -106,7 +106,7 @@ var questions = []string{
 	"SELECT * FROM app.people", "SELECT ctid, * FROM app.people", "SELECT ctid, * FROM app.devices", "SELECT ctid, id, at FROM app.watch_events LIMIT 5000", "SELECT ctid, * FROM app.kinds",
 	"SELECT ctid, * FROM app.messages", "SELECT ctid, * FROM app.videos", "SELECT ctid, * FROM billing.payments", "SELECT country, count(*), min(birth_date) FROM app.people GROUP BY 1 ORDER BY 1",
 	"SELECT relname, relpages, reltuples, relnatts, relkind FROM pg_class WHERE relnamespace::regnamespace::text IN ('app', 'billing') AND relkind <> 't' ORDER BY 1",
-	"SELECT relname, pg_relation_size(oid), pg_indexes_size(oid), pg_total_relation_size(oid) FROM pg_class WHERE relnamespace::regnamespace::text IN ('app', 'billing') AND relkind = 'r' ORDER BY 1",
+	"SELECT relname, pg_relation_size(oid) FROM pg_class WHERE relnamespace::regnamespace::text IN ('app', 'billing') AND relkind IN ('r', 'i') ORDER BY 1", // the other forks are autovacuum's, at its time
 	"SELECT tablename, attname, null_frac, avg_width FROM pg_stats WHERE schemaname = 'app' AND tablename IN ('people', 'kinds') ORDER BY 1, 2",
 	"SELECT attrelid::regclass, attname, attnum, atttypid::regtype, attnotnull, atthasdef, attstorage FROM pg_attribute WHERE attrelid IN ('app.people'::regclass, 'app.kinds'::regclass) ORDER BY 1, 3",
 	"SELECT conrelid::regclass, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE connamespace::regnamespace::text IN ('app', 'billing') ORDER BY conrelid::regclass::text, conname",
