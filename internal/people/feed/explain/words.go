@@ -29,8 +29,14 @@ func sentence(clause features.Text, raised bool, share float64) features.Text {
 	}
 }
 
-// because joins "parce que" and a clause, with elision before a vowel.
+// because joins "parce que" and a clause, with elision before a vowel; before "de", "du" and "d’"
+// it is "à cause", as English has "because of".
 func because(clause string) string {
+	for _, of := range []string{"de ", "du ", "d'", "d’"} {
+		if strings.HasPrefix(clause, of) {
+			return "à cause " + clause
+		}
+	}
 	first, _ := utf8.DecodeRuneInString(clause)
 	if strings.ContainsRune("aeiouyàâäéèêëîïôöùûüœæ", unicode.ToLower(first)) {
 		return "parce qu'" + clause

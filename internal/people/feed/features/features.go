@@ -35,7 +35,7 @@ type File struct {
 type Group struct {
 	Group    string       `yaml:"group"`
 	Name     Text         `yaml:"name"`     // "videos like those you watch"
-	Clause   Text         `yaml:"clause"`   // completes "because …"; true whatever the values
+	Clause   Text         `yaml:"clause"`   // completes "because …"; true whatever the values: "of its age", "de son âge"
 	Says     []Says       `yaml:"says"`     // more precise clauses, each with the values it is true of
 	Change   Text         `yaml:"change"`   // how a user can change it, for the parameter sheet
 	Personal bool         `yaml:"personal"` // rests on the person: neutral without profiling (DSA art. 38)

@@ -1,6 +1,9 @@
 package model
 
-import "fmt"
+import (
+	"errors"
+	"fmt"
+)
 
 // xgbTree are the arrays of one tree, one value a node; leaves are nodes without children.
 type xgbTree struct {
@@ -102,6 +105,9 @@ func (x *xgb) treeParam(r *xgbTree, key string) (err error) {
 // build makes the tree: nodes that can be reached, in the order of a walk from the root.
 func (r *xgbTree) build() (Tree, error) {
 	t := Tree{Weight: 1}
+	if r.nodes == 0 {
+		return t, errors.New("tree_param has no num_nodes")
+	}
 	for _, a := range []struct {
 		name string
 		n    int
