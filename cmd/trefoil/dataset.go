@@ -35,6 +35,7 @@ func newDatasetCommand() *cobra.Command {
 		newDatasetAction("rebuild", "Build again beside what stands, and swap in place", buildDataset),
 		newDatasetAction("status", "Show what stands: when it was built, from which definition, how many rows", datasetStatus),
 		newDatasetAction("verify", "Compare with a fresh transform of the source by keyed digests; exit 3 when they differ", verifyDataset),
+		newDatasetFollowCommand(),
 		newDatasetDropCommand(),
 		newDatasetAction("list", "List the defined datasets and whether they stand", datasetStatus),
 	)
@@ -141,6 +142,9 @@ func datasetStatus(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, 
 		}
 		fmt.Fprintf(w, "%-16s %-8s %-14s built %s, as of %s, %d rows, %s\n", name, s.Cluster, s.Class,
 			s.Info.BuiltAt.Format(time.RFC3339), s.Info.FreshAsOf.Format(time.RFC3339), s.Info.Measured.Rows, state)
+		if s.Flow != nil {
+			fmt.Fprintf(w, "%-16s %s behind; %s\n", "", s.Lag.Round(100*time.Millisecond), flowLine(s.Flow))
+		}
 	}, nil
 }
 
@@ -181,6 +185,9 @@ func dropDataset(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, na
 	return d, func() {
 		fmt.Fprintf(cmd.OutOrStdout(), "%s dropped: %d tables, %d rows, %d bytes, %d role; the cluster has neither database nor role of it\n",
 			name, d.Tables, d.Rows, d.Bytes, d.Roles)
+		if d.Slot {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s: its replication slot at the source is gone too\n", name)
+		}
 	}, nil
 }
 

@@ -2,9 +2,7 @@ package dataset
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"strings"
 	"testing"
 	"time"
@@ -12,7 +10,6 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
-	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
 
 // testWriter gives a log to the test.
@@ -128,7 +125,3 @@ func TestADatasetFollowsItsSource(t *testing.T) {
 		}
 	}
 }
-
-var _ = fmt.Sprint
-var _ = rand.IntN
-var _ = postgres.Quote

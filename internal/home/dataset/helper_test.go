@@ -17,7 +17,12 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/testkit/pgtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(followEnv); dir != "" {
+		os.Exit(followAsChild(dir))
+	}
+	os.Exit(pgtest.Main(m))
+}
 
 const stewardPassword = "steward-of-tests"
 

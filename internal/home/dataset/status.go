@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
@@ -18,6 +19,9 @@ type Status struct {
 	Hash    string // of the definition as the files have it now
 	Info    *Info  // nil when it is not built
 	Current bool   // it was built from that definition
+
+	Flow *FlowState    // nil when it was not built to follow its source
+	Lag  time.Duration // our clock less the source's at the newest snapshot; of use while it follows
 }
 
 // Status tells whether a dataset stands, and from which definition.
@@ -35,6 +39,10 @@ func (b *Builder) Status(ctx context.Context, name string) (*Status, error) {
 		return nil, err
 	}
 	s.Current = s.Info.DefinitionHash == hash
+	if s.Flow, err = b.Flow(ctx, name); err != nil {
+		return nil, err
+	}
+	s.Lag = max(0, b.cfg.Now().Sub(s.Info.FreshAsOf))
 	return s, nil
 }
 

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/trefoil-eu/trefoil/internal/home/dataset"
+)
+
+// newDatasetFollowCommand keeps datasets following their sources until it is told to end.
+func newDatasetFollowCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "follow [NAME…]",
+		Short: "Keep datasets within a second of their source; runs until it is stopped",
+		Long: "Keep datasets within a second of their source, by its change stream. A dataset that was not built to follow, or that\n" +
+			"cannot go on from where it was, is built first, beside what stands. Runs until it gets SIGINT or SIGTERM, and goes on\n" +
+			"from where it was when it is started again. While it runs, build and drop of these datasets are refused.\n\n" +
+			"The source must have wal_level = logical, a publication named trefoil of the tables that the datasets read, and a\n" +
+			"reader with REPLICATION. Each dataset has a replication slot there; drop removes it. A dataset that will not be\n" +
+			"followed any more must be dropped, or built again and its slot removed: until then the source keeps its log.",
+		Example: "  trefoil dataset follow\n  trefoil dataset follow analytics support",
+		RunE: func(cmd *cobra.Command, names []string) error {
+			return withDatasets(cmd, func(ctx context.Context, b *dataset.Builder) error {
+				if len(names) == 0 {
+					names = b.Names()
+				}
+				g, ctx := errgroup.WithContext(ctx)
+				for _, name := range names {
+					g.Go(func() error { return b.Follow(ctx, name) })
+				}
+				return g.Wait()
+			})
+		},
+	}
+}
+
+// flowLine says how a dataset follows.
+func flowLine(s *dataset.FlowState) string {
+	if s.State != "following" {
+		return fmt.Sprintf("stale: %s", s.Reason)
+	}
+	return fmt.Sprintf("follows from %s, %d batches, %d rows looked at, last at %s", s.Position, s.Batches, s.Rows, s.AppliedAt.Format("2006-01-02T15:04:05Z"))
+}

@@ -1,0 +1,197 @@
+package dataset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/home/flow"
+)
+
+const celled = `CREATE SCHEMA app; CREATE TABLE app.person (id int PRIMARY KEY, country text NOT NULL, plan text NOT NULL, moved timestamptz, was text);
+	INSERT INTO app.person SELECT i, CASE WHEN i <= 60 THEN 'IE' WHEN i <= 90 THEN 'NO' WHEN i <= 97 THEN 'FR' ELSE 'DE' END, CASE WHEN i <= 30 THEN 'pro' ELSE 'free' END FROM generate_series(1, 100) i;`
+
+var celledCatalog = wholeCatalog("person: {table: app.person, key: id, residence: country, residence_changed: moved, residence_before: was}\ntables:\n  - table: app.person\n    subject: {self: true}\n    columns:\n" +
+	column("id", "integer", "identifier", "") + column("country", "text", "location", ", trait: residence") + column("plan", "text", "behaviour", ""))
+
+const celledDatasets = "version: 1\ndatasets:\n  - name: NAME\n    cluster: outside\n    purpose: research\n    source: app\n    rows: {residence: [EEA]}\n    tables:\n      - {table: app.person, columns: [{name: id, form: pseudonymised}, {name: country, form: clear}, {name: plan, form: clear}]}\n"
+
+// Whoever looks at any moment, while persons come, go and change, sees no cell below k.
+func TestNoCommitLeavesASmallCell(t *testing.T) {
+	f, conn := flowing(t, celled, celledCatalog, celledDatasets)
+	f.follow()
+	f.caughtUp(conn)
+	watch := f.connect("")
+	r := rand.New(rand.NewPCG(1, 2))
+	for step := range 60 {
+		sql := fmt.Sprintf("UPDATE app.person SET country = '%s', plan = '%s' WHERE id %% %d = %d", []string{"IE", "NO", "FR", "US"}[r.IntN(4)],
+			[]string{"pro", "free", "it''s \\ odd"}[r.IntN(3)], 3+r.IntN(20), r.IntN(3))
+		switch step % 4 {
+		case 0:
+			sql = fmt.Sprintf("DELETE FROM app.person WHERE id = %d AND (SELECT count(*) FROM app.person WHERE country <> 'US') > 40", r.IntN(100))
+		case 1:
+			sql = fmt.Sprintf("INSERT INTO app.person SELECT i, 'NO', 'pro' FROM generate_series(%d, %d) i ON CONFLICT DO NOTHING", step*100, step*100+r.IntN(15))
+		}
+		sourceDo(t, conn, sql)
+		if got := rows(t, watch, "SELECT coalesce(min(n), 10) FROM (SELECT count(*) AS n FROM app.person GROUP BY country, plan) c")[0]; got < "10" && len(got) < 2 {
+			t.Fatalf("after %s a cell holds %s", sql, got)
+		}
+	}
+	f.caughtUp(conn)
+	want := rows(t, conn, "SELECT count(*) FROM app.person WHERE country <> 'US'")[0]
+	if got := f.one("SELECT count(*) || ' ' || (SELECT subjects FROM trefoil_info.dataset) FROM app.person"); got != want+" "+want {
+		t.Errorf("%s persons, of %s", got, want)
+	}
+	if got := f.one("SELECT min(n) = (SELECT smallest_cell FROM trefoil_info.dataset) FROM (SELECT count(*) AS n FROM app.person GROUP BY country, plan) c"); got != "t" {
+		t.Error("the smallest cell is not the one that is told")
+	}
+	sourceDo(t, conn, "DELETE FROM app.person WHERE id > 9") // fewer than one cell must hold
+	f.until(func() bool { return f.one("SELECT count(*) FROM app.person") == "0" })
+}
+
+func TestProtectionThatRunsOutByTimeAloneEndsMembership(t *testing.T) {
+	f, conn := flowing(t, celled+"UPDATE app.person SET country = 'US', was = 'IE', moved = now() - interval '24 months' + interval '4 seconds' WHERE id <= 3;",
+		celledCatalog, celledDatasets)
+	stop := f.follow()
+	f.caughtUp(conn)
+	if got := f.one("SELECT count(*) FROM app.person"); got != "100" {
+		t.Skipf("the machine is too slow to see them before they go: %s", got)
+	}
+	stop()
+	time.Sleep(4 * time.Second)
+	f.target.Exec(t, f.target.SuperuserDSN(f.name), "UPDATE trefoil_info.flow SET swept_at = swept_at - interval '2 hours'") // an hour passes
+	f.follow()
+	f.until(func() bool { return f.one("SELECT count(*) FROM app.person") == "97" })
+}
+
+func TestFollowingIsNotRebuildingAndReadsByIndex(t *testing.T) {
+	f, conn := flowing(t, shop+"CREATE INDEX ON app.person (country); CREATE INDEX ON \"Sales\".\"Order\" (referrer); CREATE INDEX ON \"Sales\".\"Order\" (parent);", shopCatalog, shopDatasets)
+	f.follow()
+	f.caughtUp(conn)
+	scans := func() int {
+		time.Sleep(1100 * time.Millisecond) // statistics are a second late
+		n, err := strconv.Atoi(rows(t, conn, "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables")[0])
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	before := scans()
+	sourceDo(t, conn, "SET enable_seqscan = off")
+	for i := range 20 {
+		sourceDo(t, conn, fmt.Sprintf("UPDATE app.person SET plan = 'pro', country = '%s' WHERE id = %d", []string{"IE", "US"}[i%2], 1+i%7), // enter and leave
+			fmt.Sprintf(`INSERT INTO "Sales"."Order" VALUES (%d, 4, 1, NULL, 1)`, 2000+i), fmt.Sprintf(`UPDATE "Sales"."Order" SET amount = 7 WHERE "Id" = %d`, 11+i))
+		time.Sleep(30 * time.Millisecond)
+	}
+	f.caughtUp(conn)
+	if after := scans(); after != before {
+		t.Errorf("%d scans of whole tables while following", after-before)
+	}
+	f.verified()
+}
+
+func TestSchemaChanges(t *testing.T) {
+	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
+	f.follow()
+	f.caughtUp(conn)
+	built := func() string { return f.one("SELECT built_at FROM trefoil_info.dataset") }
+	first := built()
+	// A new column is in no dataset, whatever stands in it.
+	sourceDo(t, conn, "ALTER TABLE app.person ADD canary text DEFAULT 'canary-7781'", "UPDATE app.person SET canary = 'canary-7782' WHERE id < 5")
+	f.caughtUp(conn)
+	f.verified()
+	if got := f.one("SELECT count(*) FROM app.person p WHERE p::text LIKE '%canary%'"); got != "0" || built() != first {
+		t.Errorf("%s canaries; built %s, then %s", got, first, built())
+	}
+	// Another type, another label of an enum: built again.
+	for _, sql := range []string{`ALTER TABLE "Sales"."Order" ALTER amount TYPE numeric(14,4)`, "ALTER TYPE app.plan ADD VALUE 'max'"} {
+		if strings.HasPrefix(sql, `ALTER TABLE`) {
+			sourceDo(t, conn, `ALTER TABLE "Sales"."Order" DROP total`, sql, `ALTER TABLE "Sales"."Order" ADD total numeric GENERATED ALWAYS AS (amount * 2) STORED`)
+		} else {
+			sourceDo(t, conn, sql, "UPDATE app.person SET plan = 'max' WHERE id = 4")
+		}
+		f.until(func() bool {
+			s, err := f.b.Flow(testContext(t), f.name)
+			return err == nil && s != nil && built() != first
+		})
+		f.caughtUp(conn)
+		f.verified()
+		first = built()
+	}
+	// A column of the definition that is gone: the dataset says so, and stands as it was.
+	sourceDo(t, conn, "ALTER TABLE app.person RENAME bio TO story")
+	f.until(func() bool {
+		s, err := f.b.Flow(testContext(t), f.name)
+		return err == nil && s != nil && s.State == stale && s.Reason != ""
+	})
+	if built() != first {
+		t.Error("it was built without a column of its definition")
+	}
+	sourceDo(t, conn, "ALTER TABLE app.person RENAME story TO bio")
+	f.caughtUp(conn)
+	f.verified()
+}
+
+func TestCareForTheSource(t *testing.T) {
+	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
+	stop := f.follow()
+	f.caughtUp(conn)
+	if _, err := f.b.BuildReport(testContext(t), f.name); !errors.Is(err, ErrBusy) {
+		t.Errorf("a build while it is followed: %v", err)
+	}
+	// Idle, freshness moves, and the slot lets go of the log.
+	slot, err := flow.FindSlot(testContext(t), conn, flow.SlotName(f.name))
+	if err != nil || slot == nil || !slot.Active {
+		t.Fatalf("slot %+v, %v", slot, err)
+	}
+	sourceDo(t, conn, "CREATE TABLE noise AS SELECT generate_series(1, 1000) i")
+	f.caughtUp(conn)
+	f.until(func() bool {
+		now, err := flow.FindSlot(testContext(t), conn, flow.SlotName(f.name))
+		return err == nil && now.Confirmed > slot.Confirmed
+	})
+	stop()
+	// A slot that somebody moved on, or took away: built again.
+	for _, sql := range []string{"SELECT pg_replication_slot_advance($1, pg_current_wal_insert_lsn())", "SELECT pg_drop_replication_slot($1)"} {
+		was := f.one("SELECT built_at FROM trefoil_info.dataset")
+		sourceDo(t, conn, "UPDATE app.person SET plan = 'free'")
+		f.until(func() bool { _, err := conn.Exec(testContext(t), sql, flow.SlotName(f.name)); return err == nil })
+		stop = f.follow()
+		f.caughtUp(conn)
+		if is := f.one("SELECT built_at FROM trefoil_info.dataset"); is == was {
+			t.Errorf("after %s it was not built again", sql)
+		}
+		f.verified()
+		stop()
+	}
+	d, err := f.b.Drop(testContext(t), f.name)
+	if err != nil || !d.Slot {
+		t.Fatalf("dropped %+v, %v", d, err)
+	}
+	if slot, err := flow.FindSlot(testContext(t), conn, flow.SlotName(f.name)); err != nil || slot != nil {
+		t.Errorf("the slot of a dropped dataset: %+v, %v", slot, err)
+	}
+}
+
+func TestWhatCannotBeFollowedIsSaid(t *testing.T) {
+	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
+	for _, c := range []struct{ do, undo, want string }{
+		{"DROP PUBLICATION trefoil", "CREATE PUBLICATION trefoil FOR ALL TABLES", "CREATE PUBLICATION trefoil FOR TABLE"},
+		{"ALTER PUBLICATION trefoil SET (publish = 'insert')", "ALTER PUBLICATION trefoil SET (publish = 'insert, update, delete, truncate')", "must publish every"},
+		{"ALTER TABLE app.person REPLICA IDENTITY NOTHING", "ALTER TABLE app.person REPLICA IDENTITY DEFAULT", "replica identity"},
+	} {
+		sourceDo(t, conn, c.do)
+		if err := f.b.Follow(testContext(t), f.name); err == nil || !strings.Contains(err.Error(), c.want) {
+			t.Errorf("after %s: %v", c.do, err)
+		}
+		sourceDo(t, conn, c.undo)
+	}
+	if s, err := f.b.Flow(context.Background(), f.name); s != nil || err != nil {
+		t.Errorf("nothing was built, and it says %+v, %v", s, err)
+	}
+}
