@@ -31,6 +31,12 @@ func (e *enclave) fullSpill(ctx context.Context, t *testing.T) []*visit {
 	if err := unix.Mount("tmpfs", at, "tmpfs", 0, "size=64k"); err != nil {
 		t.Skipf("mounting a small file system takes privileges: %v", err)
 	}
+	mounted := true
+	defer func() {
+		if mounted {
+			_ = unix.Unmount(at, unix.MNT_DETACH) // the test has failed already
+		}
+	}()
 	c := e.dial(ctx, analyst("analytics", 2), "analytics")
 	if !c.open {
 		t.Fatal(c.err)
@@ -45,10 +51,10 @@ func (e *enclave) fullSpill(ctx context.Context, t *testing.T) []*visit {
 	if left, err := os.ReadDir(at); err != nil || len(left) > 0 {
 		t.Errorf("left on the spill disk: %v, %v", left, err)
 	}
-	if err := unix.Unmount(at, 0); err != nil { // busy while a file is open there: it must not be
-		t.Error(err)
-		_ = unix.Unmount(at, unix.MNT_DETACH)
+	if err := unix.Unmount(at, 0); err != nil { // busy while a file is open there: none may be
+		t.Fatal(err)
 	}
+	mounted = false
 	return []*visit{c.visit, e.recovers(ctx, t)}
 }
 
