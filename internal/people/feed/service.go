@@ -226,3 +226,6 @@ func (s *Service) Status(ctx context.Context) ([]Status, error) {
 	}
 	return out, nil
 }
+
+// Now is the service's clock.
+func (s *Service) Now() time.Time { return s.now() }
