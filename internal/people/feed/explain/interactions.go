@@ -32,23 +32,40 @@ type stretch struct {
 	z       float64
 }
 
-// pairs adds one tree's interactions between different features, leaf by leaf.
+// pairs adds one tree's interactions between different features, leaf by leaf: the product of all
+// factors at a point, times gain ÷ factor of both. No factor is 0: points lie within (0, 1).
 func (p *plan) pairs(row, out []float64, n int) {
 	hot := make([]bool, len(p.places))
 	p.follow(row, hot)
-	t, w := gauss(p.points)
 	var path []stretch
+	var ratios []float64 // gain ÷ factor, by feature of the path and point
+	whole := make([]float64, p.points)
 	for i := range p.places {
 		if p.places[i].node >= 0 {
 			continue
 		}
 		path = p.path(path[:0], i, hot)
+		for q, w := range p.weights {
+			whole[q] = w * p.places[i].value / 2
+		}
+		ratios = ratios[:0]
+		for _, s := range path {
+			for q, t := range p.nodes {
+				f := s.factor(t)
+				whole[q] *= f
+				ratios = append(ratios, s.gain()/f)
+			}
+		}
 		for a := range path {
 			for b := range a {
-				v := p.places[i].value * together(path, a, b, t, w) / 2
-				x, y := int(path[a].feature), int(path[b].feature)
-				out[x*n+y] += v
-				out[y*n+x] += v
+				v := 0.0
+				x, y := ratios[a*p.points:][:p.points], ratios[b*p.points:][:p.points]
+				for q, w := range whole {
+					v += w * x[q] * y[q]
+				}
+				x1, y1 := int(path[a].feature), int(path[b].feature)
+				out[x1*n+y1] += v
+				out[y1*n+x1] += v
 			}
 		}
 	}
@@ -78,24 +95,12 @@ func (p *plan) path(out []stretch, leaf int, hot []bool) []stretch {
 	return out
 }
 
-// together is the integral for a pair of a path's features.
-func together(path []stretch, a, b int, t, w []float64) float64 {
-	sum := 0.0
-	for q := range t {
-		product := w[q]
-		for i, s := range path {
-			switch {
-			case i == a || i == b:
-				product *= s.gain()
-			case s.hot:
-				product *= t[q] + (1-t[q])*s.z
-			default:
-				product *= (1 - t[q]) * s.z
-			}
-		}
-		sum += product
+// factor is o·t + (1−t)·z.
+func (s stretch) factor(t float64) float64 {
+	if s.hot {
+		return t + (1-t)*s.z
 	}
-	return sum
+	return (1 - t) * s.z
 }
 
 // gain is o − z.

@@ -10,9 +10,11 @@ import (
 // plan is one tree as paths from its root to its leaves. Its places are the tree's nodes and
 // leaves, each before its children and the left child right after its parent; place 0 is the root.
 type plan struct {
-	tree   *model.Tree
-	points int // of the quadrature that is exact on every path
-	places []place
+	tree    *model.Tree
+	places  []place
+	points  int // of the quadrature that is exact on every path
+	nodes   []float64
+	weights []float64
 }
 
 // place is a node or a leaf, and the edge that leads to it.
@@ -46,6 +48,7 @@ func newPlan(t *model.Tree, factor float64) (*plan, error) {
 	root.node = 0
 	most, err := p.lay(root, map[int32]int32{}, factor)
 	p.points = (most + 1) / 2
+	p.nodes, p.weights = gauss(p.points)
 	return p, err
 }
 

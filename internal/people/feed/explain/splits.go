@@ -75,13 +75,12 @@ func (f *forest) scratch() *scratch {
 
 // add appends a tree, once for every four points.
 func (f *forest) add(p *plan) {
-	t, w := gauss(p.points)
 	for from := 0; from < p.points; from += len(lanes{}) {
 		var at, weight lanes
 		for j := range at {
 			at[j] = 0.5 // with weight 0 it does not matter where
 			if from+j < p.points {
-				at[j], weight[j] = t[from+j], w[from+j]
+				at[j], weight[j] = p.nodes[from+j], p.weights[from+j]
 			}
 		}
 		f.addLanes(p, at, weight)
