@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what Trefoil needs and this machine lacks, from Debian's packages: PostgreSQL 15 with
 # its client programs and contrib modules, a C compiler (the SQL parser is PostgreSQL's own, in C),
-# and the drivers that the tests drive the gateway with. Quiet when nothing is missing.
+# the drivers that tests drive the gateway with, the browser they look at pages with. Quiet when nothing is missing.
 #
 # Debian would create and start a cluster of its own when PostgreSQL is installed: it is told not
 # to. Trefoil starts its own instances and never touches Debian's.
@@ -16,6 +16,7 @@ command -v cc >/dev/null || missing+=(gcc libc6-dev)
 /usr/bin/python3 -c 'import psycopg2' 2>/dev/null || missing+=(python3-psycopg2)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
+command -v chromium >/dev/null || missing+=(chromium)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 command -v apt-get >/dev/null || {
