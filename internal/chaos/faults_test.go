@@ -28,7 +28,7 @@ type fault struct {
 var steps = []fault{
 	{name: "append fails", order: "fail append", state: "57P03"},
 	{name: "append persisted, answer lost", order: "fail appended", state: "57P03"},
-	{name: "gateway killed with the body on disk and no leaf", order: "crash bodies-kept", quits: "gateway"},
+	{name: "gateway killed with the body on disk and no leaf", order: "crash bodies-kept gateway", quits: "gateway"},
 	{name: "monitor away", slow: true, away: true, quits: "monitor", state: "57P03"},
 	{name: "monitor killed with the checkpoint kept and the cosignature not given", slow: true, order: "crash checkpoint-kept", quits: "monitor", state: "57P03"},
 	{name: "witnessed, and the gateway killed", order: "crash witnessed", quits: "gateway"},

@@ -203,7 +203,8 @@ func gone(pid int, limit time.Duration) bool {
 	return false
 }
 
-// order arms a failpoint: "crash NAME" or "fail NAME".
+// order arms a failpoint: "crash NAME" or "fail NAME", and the part that it is for where
+// several come to it.
 func (e *enclave) order(text string) {
 	if err := os.WriteFile(e.orders+".new", []byte(text), 0o600); err != nil {
 		e.t.Fatal(err)
@@ -239,7 +240,7 @@ func (e *enclave) kill(ctx context.Context, part, point string) {
 	}
 	pid := e.pid(part)
 	if point != "" {
-		e.order("crash " + point)
+		e.order("crash " + point + " " + part)
 		if !e.obeyed(30 * time.Second) {
 			e.t.Errorf("%s never came to its failpoint %s", part, point)
 		}

@@ -5,6 +5,7 @@ package sabotage
 import (
 	"fmt"
 	"os"
+	"strings"
 	"syscall"
 )
 
@@ -14,21 +15,27 @@ func Active(claim string) bool { return os.Getenv("TREFOIL_SABOTAGE") == claim }
 
 // Point is a failpoint. The file that the environment variable TREFOIL_FAULT names may hold
 // one order: "crash NAME" ends the process here as a power cut would, "fail NAME" is an
-// error here. An order is carried out once, by the first that comes to its point.
+// error here; a third word is the only subcommand that it is for. An order is carried out
+// once, by the first that comes to its point.
 func Point(name string) error {
 	path := os.Getenv("TREFOIL_FAULT")
 	if path == "" {
 		return nil
 	}
-	order, err := os.ReadFile(path)
+	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil // no order
 	}
-	crash := string(order) == "crash "+name
-	if !crash && string(order) != "fail "+name || os.Remove(path) != nil {
-		return nil // another's order, or another was faster
+	order := strings.Fields(string(text))
+	switch {
+	case len(order) < 2 || order[1] != name:
+		return nil
+	case len(order) > 2 && (len(os.Args) < 2 || os.Args[1] != order[2]):
+		return nil
+	case os.Remove(path) != nil:
+		return nil // another was faster
 	}
-	if crash {
+	if order[0] == "crash" {
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	}
