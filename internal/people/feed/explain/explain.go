@@ -26,6 +26,9 @@ type Explainer struct {
 	pool     sync.Pool // of *scratch
 }
 
+// maxSplits bounds what New takes: about 250 bytes each.
+const maxSplits = 1 << 21
+
 // New prepares a model's output for path-dependent TreeSHAP: the features' distribution is the
 // one that the trees' covers tell. It fails if the model's file carries no covers.
 func New(m *model.Model, output int) (*Explainer, error) {
@@ -46,6 +49,9 @@ func New(m *model.Model, output int) (*Explainer, error) {
 		if len(p.places) > 1 {
 			e.plans = append(e.plans, p)
 			e.forest.add(p)
+		}
+		if len(e.forest.splits) > maxSplits {
+			return nil, fmt.Errorf("explain tree %d: the model has too many splits on long paths (more than %d, four points of a path each)", i, maxSplits)
 		}
 	}
 	e.pool.New = func() any { return e.forest.scratch() }
