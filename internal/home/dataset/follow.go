@@ -16,7 +16,8 @@ const (
 	sweepEvery = time.Hour             // protection that runs out by time alone
 	retryFirst = time.Second
 	retryLast  = time.Minute
-	streamWait = 2 * time.Minute // for the stream to come to a snapshot
+	beatAfter  = 25 * time.Millisecond // without word of a position the source is made to flush
+	streamWait = 2 * time.Minute       // for the stream to come to a snapshot
 )
 
 // follower keeps one dataset equal to what a fresh build would give.
@@ -194,9 +195,7 @@ func (f *follower) batch(ctx context.Context) error {
 			return &staleError{"table " + table + " changed its columns, types, keys or partitions at the source"}
 		}
 	}
-	wait, cancel := context.WithTimeout(ctx, streamWait)
-	defer cancel()
-	if err := f.s.Wait(wait, h.At); err != nil {
+	if err := f.receive(ctx, h.At); err != nil {
 		return err
 	}
 	touched, position := f.s.Take(h.Sees)
@@ -214,6 +213,22 @@ func (f *follower) batch(ctx context.Context) error {
 	}
 	f.s.Confirm(position)
 	return f.v.end(ctx)
+}
+
+// receive reads the stream up to a position.
+func (f *follower) receive(ctx context.Context, to flow.LSN) error {
+	soon, cancel := context.WithTimeout(ctx, beatAfter)
+	err := f.s.Wait(soon, to)
+	cancel()
+	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	if err := f.v.beat(ctx); err != nil {
+		return err
+	}
+	wait, cancel := context.WithTimeout(ctx, streamWait)
+	defer cancel()
+	return f.s.Wait(wait, to)
 }
 
 func (f *follower) bring(ctx context.Context, h flow.Horizon, touched *flow.Batch, position flow.LSN) error {

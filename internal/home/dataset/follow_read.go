@@ -19,6 +19,7 @@ import (
 type sight struct {
 	conn  *pgx.Conn
 	guard *pgx.Conn
+	pulse *pgx.Conn // commits an empty transaction now and then, so that the log is flushed
 }
 
 // lookups make the source find rows by index, whatever it thinks of the number of keys.
@@ -34,12 +35,33 @@ func openView(ctx context.Context, dsn string) (*sight, error) {
 		closeConn(conn)
 		return nil, fmt.Errorf("connect to the source: %w", err)
 	}
-	return &sight{conn: conn, guard: guard}, nil
+	pulse, err := connect(ctx, dsn, "; SET synchronous_commit = local; SET application_name = 'trefoil flow'")
+	if err != nil {
+		closeConn(conn)
+		closeConn(guard)
+		return nil, fmt.Errorf("connect to the source: %w", err)
+	}
+	return &sight{conn: conn, guard: guard, pulse: pulse}, nil
 }
 
 func (v *sight) close() {
 	closeConn(v.conn)
 	closeConn(v.guard)
+	closeConn(v.pulse)
+}
+
+// beat makes the source flush its log. What is written there while nobody commits (hint bits,
+// pruning, asynchronous commits) may otherwise stay unflushed, and unsent, for seconds. A
+// source that does not let us waits for its own writer.
+func (v *sight) beat(ctx context.Context) error {
+	_, err := v.pulse.Exec(ctx, "SELECT pg_catalog.pg_logical_emit_message(true, 'trefoil', '')")
+	if code := sqlState(err); code == "42501" || code == "25006" {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("make the source flush its log: %w", safe(err))
+	}
+	return nil
 }
 
 // begin locks the tables as a reader does, takes the snapshot, and tells the shape of the
