@@ -525,7 +525,7 @@ func TestPsqlCommandsAreCovered(t *testing.T) {
 	d := openDoor(t, nil)
 	host, port, _ := strings.Cut(d.addr(), ":")
 	uncovered := map[string]int{`\d person`: 1, `\d+ person`: 1, // pg_statistic_ext
-		`\ddp`: 1, `\drds`: 1} // what principals write there outlives their sessions
+		`\ddp`: 1, `\drds`: 1, `\du`: 1, `\dg`: 1} // what principals write there outlives their sessions
 	for _, command := range []string{
 		`\d`, `\d person`, `\d+ person`, `\d person_pkey`, `\dt`, `\dn`, `\dn+`, `\l`, `\du`, `\df`, `\dv`, `\di`, `\ds`, `\dT`, `\dx`, `\dp`, `\ddp`, `\dC`, `\dD`, `\do *.=`,
 		`\db`, `\conninfo`, `\encoding`, `\drds`, `\dg`, `\sf pg_catalog.lower(text)`, `\dRp`, `\dy`, `\dF`, `\dL`, `\dO`, `\des`, `\dE`,

@@ -277,7 +277,8 @@ func TestPrincipalsReadTheirDatasetAndNothingElse(t *testing.T) {
 		t.Errorf("SHOW trefoil.dataset says %q: %v", shown, err)
 	}
 	for _, sql := range []string{"UPDATE app.visit SET note = 'x'", "INSERT INTO app.person VALUES (1)", "DELETE FROM app.visit", "CREATE TABLE app.x (y int)", "CREATE SCHEMA mine", "CREATE TABLE public.x (y int)",
-		"DROP SCHEMA app CASCADE", "ALTER DATABASE " + f.name + " SET trefoil.dataset = 'lie'", "TRUNCATE app.visit", "SET ROLE trefoil_owner", "COPY app.visit TO PROGRAM 'cat'"} {
+		"DROP SCHEMA app CASCADE", "ALTER DATABASE " + f.name + " SET trefoil.dataset = 'lie'", "TRUNCATE app.visit", "SET ROLE trefoil_owner", "COPY app.visit TO PROGRAM 'cat'",
+		"SELECT left_out FROM trefoil_info.dataset", "SELECT orphans FROM trefoil_info.dataset", "SELECT bad_values FROM trefoil_info.dataset"} {
 		if _, err := conn.Exec(ctx, sql); sqlState(err) != "42501" {
 			t.Errorf("%s: %v", sql, err)
 		}

@@ -102,7 +102,10 @@ func (t *target) rename(ctx context.Context, tx pgx.Tx, schemas []string) error 
 			return err
 		}
 	}
-	return nil
+	// What the source has and the dataset has not is nobody's to count here.
+	about := postgres.Name{Schema: infoSchema, Name: "dataset"}.Quoted()
+	return execAll(ctx, tx, "REVOKE SELECT ON "+about+" FROM "+role,
+		"GRANT SELECT (name, cluster, purpose, definition_hash, built_at, snapshot_at, rows, subjects, smallest_cell, suppressed) ON "+about+" TO "+role)
 }
 
 // describe fills trefoil_info in its shadow schema.

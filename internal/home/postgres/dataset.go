@@ -127,7 +127,7 @@ func harden(ctx context.Context, conn *pgx.Conn, database string) error {
 	statements := []string{
 		"REVOKE ALL ON DATABASE " + Quote(database) + " FROM PUBLIC",
 		"REVOKE CREATE ON SCHEMA public FROM PUBLIC",
-		"REVOKE ALL ON pg_catalog.pg_stat_activity, pg_catalog.pg_stat_replication, pg_catalog.pg_stat_ssl, pg_catalog.pg_stat_gssapi FROM PUBLIC",
+		"REVOKE ALL ON pg_catalog.pg_stat_activity, pg_catalog.pg_stat_replication, pg_catalog.pg_stat_ssl, pg_catalog.pg_stat_gssapi, pg_catalog.pg_stat_database FROM PUBLIC",
 		"GRANT SELECT ON pg_catalog.pg_stat_activity, pg_catalog.pg_stat_ssl TO " + StewardRole,
 	}
 	if database == "postgres" { // the steward makes and drops databases from there

@@ -253,6 +253,8 @@ func (m *Monitor) chain(p *proved, e *entry, zone law.Zone, late bool) (*refusal
 		return refuse(ruleReplay, "", "the session belongs to another log"), nil
 	case x.closed != 0:
 		return refuse(ruleSession, "", "the session has ended"), nil
+	case !x.permitted && !lenient:
+		return refuse(ruleSession, "", "the start of this session was not permitted"), nil
 	case x.access != [32]byte(e.Access):
 		return refuse(ruleAccess, "", "the access is not that of the session's start"), nil
 	case e.Chunk < x.next:

@@ -165,6 +165,21 @@ func TestSessionChain(t *testing.T) {
 	w.permitted(w.release(a, 1, 10, 20))
 }
 
+// A gateway logs the start of a session outside the region as if the monitor were away, and
+// then asks for its chunks.
+func TestASessionWhoseStartWasNotPermittedGetsNoChunkOutside(t *testing.T) {
+	w := newWorld(t)
+	d := analyticsDefinition()
+	w.acknowledged(d)
+	a := w.access("chen", d)
+	b := w.start(a)
+	b.Session.Unpermitted = true
+	w.log.add(b)
+	w.log.cosigned(w.m)
+	w.synced()
+	w.refused(ruleSession, w.release(a, 0, 10, 10))
+}
+
 func TestMissingChunkIsRefusedAndLateOneWaitedFor(t *testing.T) {
 	w := newWorld(t)
 	d := analyticsDefinition()
