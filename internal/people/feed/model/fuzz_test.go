@@ -30,6 +30,9 @@ func holds(t *testing.T, text string) {
 		if len(scores) != m.Outputs {
 			t.Fatalf("%d scores of %d outputs", len(scores), m.Outputs)
 		}
+		if m.Format == LightGBM && m.Exact(0, row) != scores[0] && !math.IsNaN(scores[0]) {
+			t.Fatalf("all trees at once %v, walked %v", scores[0], m.Exact(0, row))
+		}
 		out := make([]float64, 1)
 		m.ScoreRows(row, out)
 		if out[0] != scores[0] && !math.IsNaN(scores[0]) {

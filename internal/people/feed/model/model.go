@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"sync"
 )
 
 // Bounds of what is read. A model beyond them is refused before it takes more memory than that.
@@ -56,6 +57,8 @@ type Model struct {
 	trees   []Tree    // LightGBM's: output k has trees k, k+Outputs, …
 	base    []float32 // XGBoost's starting margin of each output; nil otherwise
 	divisor float64   // 1, or trees an output where Average
+	quick   *quick    // nil: walk every tree
+	pool    sync.Pool // of *[]uint64, a word for each of quick's trees
 }
 
 // Trees returns the model's trees in their order. They must not be changed.

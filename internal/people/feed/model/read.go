@@ -90,7 +90,11 @@ func read(name string, in *bufio.Reader) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	return m, m.finish(name)
+	if err := m.finish(name); err != nil {
+		return nil, err
+	}
+	m.prepare()
+	return m, nil
 }
 
 // ReadFile reads the model in a file.
