@@ -59,7 +59,10 @@ func run(dir string, rounds int) error {
 	if err := b.explaining(); err != nil {
 		return err
 	}
-	return b.more()
+	if err := b.more(); err != nil {
+		return err
+	}
+	return b.service()
 }
 
 func load(dir string) (*model.Model, [][]float64, error) {
