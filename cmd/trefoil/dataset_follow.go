@@ -19,8 +19,8 @@ func newDatasetFollowCommand() *cobra.Command {
 			"cannot go on from where it was, is built first, beside what stands. Runs until it gets SIGINT or SIGTERM, and goes on\n" +
 			"from where it was when it is started again. While it runs, build and drop of these datasets are refused.\n\n" +
 			"The source must have wal_level = logical, a publication named trefoil of the tables that the datasets read, and a\n" +
-			"reader with REPLICATION. Each dataset has a replication slot there; drop removes it. A dataset that will not be\n" +
-			"followed any more must be dropped, or built again and its slot removed: until then the source keeps its log.",
+			"reader with REPLICATION. Each dataset has a replication slot there, for which the source keeps its log while this\n" +
+			"does not run. Drop removes it, and so does build, which ends following.",
 		Example: "  trefoil dataset follow\n  trefoil dataset follow analytics support",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return withDatasets(cmd, func(ctx context.Context, b *dataset.Builder) error {

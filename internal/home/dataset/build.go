@@ -56,13 +56,20 @@ func (b *Builder) BuildReport(ctx context.Context, name string) (*Report, error)
 	if err != nil {
 		return nil, err
 	}
-	return b.buildOn(ctx, name, func(ctx context.Context) (*target, func(), error) {
+	r, err := b.buildOn(ctx, name, func(ctx context.Context) (*target, func(), error) {
 		t, err := openTarget(ctx, clusterDSN, name)
 		if err != nil {
 			return nil, nil, err
 		}
 		return t, t.close, nil
 	})
+	if err != nil {
+		return nil, err
+	}
+	if _, err := b.dropSlot(ctx, name); err != nil { // it followed before: what it was built to is over
+		b.cfg.Logger.Warn("the slot at the source is not dropped yet", "dataset", name, "error", err)
+	}
+	return r, nil
 }
 
 // buildOn is BuildReport on a target that open gives, with the dataset's lock.

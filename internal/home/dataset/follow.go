@@ -191,7 +191,11 @@ func (f *follower) batch(ctx context.Context) error {
 		return err
 	}
 	for table, was := range f.state.shape {
-		if shape[table] != was {
+		switch {
+		case shape[table] == was:
+		case table == basisOf:
+			return &staleError{"the pseudonym key or its epoch, the list of subjects or the law's data changed"}
+		default:
 			return &staleError{"table " + table + " changed its columns, types, keys or partitions at the source"}
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -203,4 +205,24 @@ func TestWhatCannotBeFollowedIsSaid(t *testing.T) {
 	if s, err := f.b.Flow(context.Background(), f.name); s != nil || err != nil {
 		t.Errorf("nothing was built, and it says %+v, %v", s, err)
 	}
+}
+
+// What no definition names, and rows depend on: a list that changed while nothing followed.
+func TestAListOfSubjectsThatChangedIsNotFollowedOn(t *testing.T) {
+	f, conn := flowing(t, web, webCatalog, webDataset("subjects: list.txt", "person: id plan", "account: tenant no owner"))
+	write := func(text string) {
+		if err := os.WriteFile(filepath.Join(f.dir, "list.txt"), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("1\n2\n")
+	stop := f.follow()
+	f.caughtUp(conn)
+	f.verified()
+	stop()
+	write("2\n3\n")
+	f.follow()
+	f.until(func() bool { return strings.Join(f.rows("SELECT id FROM app.person ORDER BY id"), " ") == "2 3" })
+	f.caughtUp(conn)
+	f.verified()
 }

@@ -155,14 +155,14 @@ func TestKillingTheFlowLosesNothing(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
 	done := 0
-	for round := range 3 {
+	for round := range 2 {
 		cmd := f.child(cat, datasets)
 		if round == 0 {
 			f.caughtUp(conn)
 		}
 		before := f.batches()
 		end := time.Now().Add(time.Duration(200+r.IntN(1000)) * time.Millisecond)
-		for n := 0; n%20 != 0 || time.Now().Before(end) || f.batches() < before+3; n++ {
+		for n := 0; n%20 != 0 || time.Now().Before(end) || f.batches() < before+2; n++ {
 			done += act20(t, conn, r)
 			if r.IntN(200) == 0 {
 				f.cut(r.IntN(2) == 0)

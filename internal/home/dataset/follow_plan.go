@@ -1,14 +1,19 @@
 package dataset
 
 import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sync/atomic"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/home/transform"
+	"github.com/trefoil-eu/trefoil/internal/rules/law"
 )
 
 // followed is a table of a plan with what following it needs.
@@ -49,6 +54,7 @@ type followPlan struct {
 	all    []*followed // referenced ones first
 	of     map[*table]*followed
 	person *followed
+	basis  string // of keys, list of subjects and law data, which no definition names
 }
 
 // follow prepares a plan, or says why its dataset cannot follow its source.
@@ -84,7 +90,25 @@ func (b *Builder) follow(p *plan) (*followPlan, error) {
 		}
 		f.rows = f.newReader(f.caught, key)
 	}
-	return out, nil
+	return out, b.found(out)
+}
+
+// found digests, under the digest key, what rows depend on and no definition names: the
+// pseudonym key and its epoch, the list of subjects, the law's data.
+func (b *Builder) found(p *followPlan) error {
+	check, err := b.keys.Order(p.purpose.Name, "\x00flow", p.purpose.Epoch)
+	if err != nil {
+		return err
+	}
+	mac := hmac.New(sha256.New, b.digest)
+	fmt.Fprintf(mac, "trefoil/flow/v1\x00%x\x00%s\x00", check, law.Current().Hash())
+	if p.person != nil && p.person.choose != nil {
+		for _, key := range slices.Sorted(maps.Keys(p.person.choose.list)) {
+			fmt.Fprintf(mac, "%s\x00", key)
+		}
+	}
+	p.basis = hex.EncodeToString(mac.Sum(nil)[:16])
+	return nil
 }
 
 // checkKey finds the table's primary key and whether the dataset can find rows by it.

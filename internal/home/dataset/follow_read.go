@@ -97,9 +97,12 @@ func (v *sight) end(ctx context.Context) error {
 	return nil
 }
 
+// basisOf is the place of a plan's basis beside the shapes of tables.
+const basisOf = "(basis)"
+
 // shapeOf describes, per table, all that the plan rests on. New columns change nothing.
 func shapeOf(ctx context.Context, conn *pgx.Conn, p *followPlan) (map[string]string, error) {
-	out := map[string]string{}
+	out := map[string]string{basisOf: p.basis}
 	for _, f := range p.all {
 		var shape string
 		err := conn.QueryRow(ctx, `WITH RECURSIVE part AS (
