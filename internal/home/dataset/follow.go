@@ -60,13 +60,14 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 		began := time.Now()
 		err := f.run(ctx)
 		var never *neverError
+		var why *staleError
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case errors.As(err, &never):
 			return fmt.Errorf("follow dataset %s: %w", name, err)
 		}
-		if time.Since(began) > retryLast {
+		if time.Since(began) > retryLast || errors.As(err, &why) { // a stale dataset is built at once; a build that fails is not
 			wait = retryFirst
 		}
 		b.cfg.Logger.Warn("following stopped, and is tried again", "dataset", name, "error", err, "after", wait)

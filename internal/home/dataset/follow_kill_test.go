@@ -213,3 +213,37 @@ func (f *fixture) cut(source bool) {
 	}
 	c.Exec(f.t, dsn, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "+who)
 }
+
+// Tables that only lead to the person, composite keys, circles, partitions, references that
+// are cut: whatever the definition holds, following gives what building gives.
+func TestFollowingGivesWhatBuildingGives(t *testing.T) {
+	for _, c := range []struct {
+		name, rows string
+		tables     []string
+	}{
+		{"the way is not held", "residence: [EEA]", []string{"entry: id tenant no", "video: id maker"}},
+		{"a condition", "residence: [EEA], condition: 'person.plan == \"q\"'", []string{"person: id plan favourite", "video: id maker", "entry: id tenant no other parent"}},
+		{"partitions", "residence: [EEA]", []string{"person: id", "event: at person n"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			f, conn := flowing(t, web+"DROP TABLE app.event; CREATE TABLE app.event (at date NOT NULL, person int NOT NULL, n int, PRIMARY KEY (at, n)) PARTITION BY RANGE (at);"+
+				`CREATE TABLE app."Event 24" PARTITION OF app.event FOR VALUES FROM ('2024-01-01') TO ('2025-01-01'); CREATE TABLE app.event_rest PARTITION OF app.event DEFAULT;`+
+				"INSERT INTO app.event SELECT date '2023-12-01' + i, 1 + i % 5, i FROM generate_series(1, 400) i;", webCatalog, webDataset(c.rows, c.tables...))
+			sourceDo(t, conn, "ALTER PUBLICATION trefoil SET (publish_via_partition_root = true)")
+			f.follow()
+			f.caughtUp(conn)
+			seed := uint64(time.Now().UnixNano())
+			r := rand.New(rand.NewPCG(seed, 1))
+			for range 4 {
+				for range 15 {
+					act20(t, conn, r)
+					sourceDo(t, conn, fmt.Sprintf("UPDATE app.event SET at = at + %d, person = %d WHERE n %% 37 = %d", r.IntN(900)-450, 1+r.IntN(60), r.IntN(37)))
+				}
+				f.caughtUp(conn)
+				if v, err := f.b.Verify(testContext(t), f.name); err != nil || !v.Equal {
+					t.Fatalf("seed %d: %+v, %v", seed, v, err)
+				}
+			}
+		})
+	}
+}
