@@ -18,6 +18,8 @@ type lines struct {
 	from int // bytes before text
 	next int // bytes before the line after text
 	text string
+
+	buffer []byte // of the line, used again
 }
 
 // maxLine bounds one line: the longest hold one number a leaf.
@@ -25,7 +27,7 @@ const maxLine = 16 << 20
 
 // scan goes to the next line. It returns io.EOF after the last.
 func (l *lines) scan() error {
-	var long []byte
+	long := l.buffer[:0]
 	for {
 		part, err := l.in.ReadSlice('\n')
 		long = append(long, part...)
@@ -43,6 +45,7 @@ func (l *lines) scan() error {
 		}
 		break
 	}
+	l.buffer = long
 	l.line++
 	l.from, l.next = l.next, l.next+len(long)
 	l.text = strings.TrimRight(string(long), "\r\n")

@@ -37,13 +37,10 @@ func readLightGBM(name string, in *bufio.Reader) (*Model, error) {
 	if err := l.trees(m, sizes); err != nil {
 		return nil, err
 	}
-	for {
-		if err := l.scan(); errors.Is(err, io.EOF) {
-			return m, nil
-		} else if err != nil {
-			return nil, err
-		}
+	if _, err := io.Copy(io.Discard, in); err != nil {
+		return nil, err
 	}
+	return m, nil
 }
 
 // header makes the model that the head describes, and returns the trees' sizes in bytes, if any.

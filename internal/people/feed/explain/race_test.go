@@ -1,0 +1,6 @@
+//go:build race
+
+package explain
+
+// raceDetector: sync.Pool forgets on purpose.
+const raceDetector = true
