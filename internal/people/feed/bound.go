@@ -8,6 +8,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
+	"sync"
 
 	"github.com/trefoil-eu/trefoil/internal/people/feed/decision"
 	"github.com/trefoil-eu/trefoil/internal/people/feed/explain"
@@ -94,11 +96,29 @@ func (b *bound) score(s features.Settings, flat []float64) (scores, adjust []flo
 	for i := range n {
 		adjust[i] = b.apply(s, flat[i*width:(i+1)*width])
 	}
-	b.model.ScoreRows(flat, scores)
+	b.scoreRows(flat, scores)
 	for i := range scores {
 		scores[i] += adjust[i]
 	}
 	return scores, adjust
+}
+
+// fewest rows that are worth a goroutine of their own.
+const fewest = 100
+
+// scoreRows scores in as many parts as there are processors. The answers do not depend on it.
+func (b *bound) scoreRows(flat, scores []float64) {
+	width, parts := len(b.model.Features), max(1, min(runtime.GOMAXPROCS(0), len(scores)/fewest))
+	var wg sync.WaitGroup
+	for p := range parts {
+		from, to := p*len(scores)/parts, (p+1)*len(scores)/parts
+		if p == parts-1 { // this goroutine works too
+			b.model.ScoreRows(flat[from*width:to*width], scores[from:to])
+			break
+		}
+		wg.Go(func() { b.model.ScoreRows(flat[from*width:to*width], scores[from:to]) })
+	}
+	wg.Wait()
 }
 
 // rows puts a decision's values one behind the other, as stored.

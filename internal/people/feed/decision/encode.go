@@ -150,15 +150,19 @@ func appendNames(b []byte, items []Item, of func(*Item) string) []byte {
 func appendColumn(b []byte, column []float64) []byte {
 	values, holes := withoutHoles(column)
 	kind := columnFloat64
+	exponents, mantissas := []byte(nil), []int64(nil)
 	switch {
 	case all(values, func(v float64) bool { return same(v, values[0]) }):
 		kind = columnConstant
 	case all(values, isInteger):
 		kind = columnInteger
-	case all(values, func(v float64) bool { _, _, ok := decimal(v); return ok }):
-		kind = columnDecimal
 	case all(values, func(v float64) bool { return same(float64(float32(v)), v) }):
 		kind = columnFloat32
+	default:
+		var ok bool
+		if exponents, mantissas, ok = decimals(values); ok {
+			kind = columnDecimal
+		}
 	}
 	if holes != nil {
 		b = append(append(b, byte(kind)|columnMissing), holes...)
@@ -174,7 +178,11 @@ func appendColumn(b []byte, column []float64) []byte {
 		}
 		return b
 	case columnDecimal:
-		return appendDecimals(b, values)
+		b = append(b, exponents...)
+		for _, m := range mantissas {
+			b = binary.AppendVarint(b, m)
+		}
+		return b
 	case columnFloat32:
 		return appendPlanes(b, values, 4, func(v float64) uint64 { return uint64(math.Float32bits(float32(v))) })
 	}
@@ -255,15 +263,17 @@ func undecimal(mantissa int64, exponent int) float64 {
 	return float64(mantissa) / math.Pow10(exponent)
 }
 
-func appendDecimals(b []byte, values []float64) []byte {
-	at := len(b)
-	b = append(b, make([]byte, len(values))...)
+// decimals takes every value apart, or says that one of them is no short decimal.
+func decimals(values []float64) (exponents []byte, mantissas []int64, ok bool) {
+	exponents, mantissas = make([]byte, len(values)), make([]int64, len(values))
 	for i, v := range values {
-		m, e, _ := decimal(v) // the column was chosen because this holds
-		b[at+i] = byte(e)
-		b = binary.AppendVarint(b, m)
+		m, e, ok := decimal(v)
+		if !ok {
+			return nil, nil, false
+		}
+		exponents[i], mantissas[i] = byte(e), m
 	}
-	return b
+	return exponents, mantissas, true
 }
 
 // appendPlanes writes the first byte of every value, then the second of every value, and so
