@@ -1,6 +1,7 @@
 package model
 
 import (
+	"math"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -63,5 +64,31 @@ func TestWideCategoriesFallBackToAWalk(t *testing.T) {
 		if got := m.Score([]float64{1, category}); got != float64(0.5+4*want+0.25) {
 			t.Errorf("category %v scores %v", category, got)
 		}
+	}
+}
+
+// TestValuesBetweenTwoFloat32GoWhereXGBoostSendsThem: XGBoost sees a value as float32.
+func TestValuesBetweenTwoFloat32GoWhereXGBoostSendsThem(t *testing.T) {
+	const threshold = 0.3
+	root := &treetest.Node{Feature: 0, Threshold: float64(float32(threshold)), Left: &treetest.Node{Value: 1, Cover: 1}, Right: &treetest.Node{Value: 2, Cover: 1}, Cover: 2}
+	e := &treetest.Ensemble{Features: 1, Categorical: []bool{false}, Outputs: 1, Objective: "rank:ndcg", Trees: []*treetest.Node{root}}
+	m, err := Read("edge", strings.NewReader(e.JSON()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := float32(threshold)
+	below := math.Nextafter32(at, 0)
+	middle := (float64(at) + float64(below)) / 2
+	sides := map[float64]int{}
+	for _, v := range []float64{float64(below), float64(below) + 1e-12, middle - 1e-12, middle, middle + 1e-12, float64(at) - 1e-12, float64(at), float64(at) + 1e-12} {
+		row := []float64{v}
+		want := float64(e.ScoreXGBoost(0, row))
+		if got := m.Score(row); got != want || m.Exact(0, row) != want {
+			t.Errorf("%v: all trees at once %v, walked %v, XGBoost's rule %v", v, got, m.Exact(0, row), want)
+		}
+		sides[want]++
+	}
+	if sides[1] < 3 || sides[2] < 3 {
+		t.Errorf("sides taken: %v", sides)
 	}
 }
