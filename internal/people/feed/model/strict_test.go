@@ -279,3 +279,37 @@ func TestCheckRowRefusesInfinities(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestXGBoostsOtherSpellingsMeanTheSame: what versions 1 and 3 write differently from version 2.
+func TestXGBoostsOtherSpellingsMeanTheSame(t *testing.T) {
+	e := small()
+	e.Weights = []float32{0.5, 0.25}
+	text := e.JSON()
+	row := []float64{math.NaN(), 33}
+	want := float64(e.ScoreXGBoost(0, row))
+	for what, change := range map[string][]string{
+		"as it is":                   nil,
+		"true and false":             {`"default_left":[1,0,0,0,0]`, `"default_left":[true,false,false,false,false]`},
+		"a list of base scores":      {`"base_score":"5E-01"`, `"base_score":"[5E-1]"`, `"version":[2,1,0]`, `"version":[3,1,0]`},
+		"weights within the model":   {`"weight_drop":[0.5,0.25]`, `"weight_drop":[0.5,0.25]`, `"tree_info"`, `"weight_drop":[0.5,0.25],"tree_info"`},
+		"names of categories":        {`"tree_info"`, `"cats":{"enc":[],"feature_segments":[],"sorted_idx":[]},"tree_info"`},
+		"losses that are no numbers": {`"loss_changes":[12`, `"loss_changes":[NaN,-Infinity,12`},
+		"spaces and lines":           {`"learner":{`, "\n \t\"learner\" : {\r\n"},
+	} {
+		changed := text
+		for i := 0; i+1 < len(change); i += 2 {
+			if !strings.Contains(changed, change[i]) {
+				t.Fatalf("%s: the model does not hold %q", what, change[i])
+			}
+			changed = strings.Replace(changed, change[i], change[i+1], 1)
+		}
+		m, err := Read("m", strings.NewReader(changed))
+		if err != nil {
+			t.Errorf("%s: %v", what, err)
+			continue
+		}
+		if got := m.Score(row); got != want {
+			t.Errorf("%s: %v, want %v", what, got, want)
+		}
+	}
+}
