@@ -27,9 +27,16 @@ func newDatasetFollowCommand() *cobra.Command {
 				if len(names) == 0 {
 					names = b.Names()
 				}
-				g, ctx := errgroup.WithContext(ctx)
+				var g errgroup.Group // one that cannot be followed does not stop the others
 				for _, name := range names {
-					g.Go(func() error { return b.Follow(ctx, name) })
+					g.Go(func() error {
+						fmt.Fprintf(cmd.ErrOrStderr(), "%s: following until SIGTERM; trefoil dataset status tells how far it is\n", name)
+						err := b.Follow(ctx, name)
+						if err != nil && len(names) > 1 {
+							fmt.Fprintln(cmd.ErrOrStderr(), err)
+						}
+						return err
+					})
 				}
 				return g.Wait()
 			})

@@ -87,10 +87,7 @@ type neverError struct{ error }
 func (f *follower) run(ctx context.Context) error {
 	var err error
 	if f.t, err = openTarget(ctx, f.clusterDSN, f.name); err != nil {
-		if errors.Is(err, ErrBusy) {
-			return &neverError{err}
-		}
-		return err
+		return err // ErrBusy too: a build ends, and a second flow stands by for the first
 	}
 	defer f.t.close()
 	if err := f.start(ctx); err != nil {

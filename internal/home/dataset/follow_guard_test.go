@@ -202,6 +202,14 @@ func TestWhatCannotBeFollowedIsSaid(t *testing.T) {
 		}
 		sourceDo(t, conn, c.undo)
 	}
+	sourceDo(t, conn, "CREATE ROLE only_reads LOGIN PASSWORD 'only-reads'", "GRANT pg_read_all_data TO only_reads")
+	t.Cleanup(func() { sourceDo(t, conn, "DROP ROLE only_reads") })
+	dsn := f.dsn
+	f.b.cfg.Sources["app"] = f.source.SocketDSN("only_reads", "only-reads", rows(t, conn, "SELECT current_database()")[0])
+	if err := f.b.Follow(testContext(t), f.name); err == nil || !strings.Contains(err.Error(), "REPLICATION") {
+		t.Errorf("a role without REPLICATION: %v", err)
+	}
+	f.b.cfg.Sources["app"] = dsn
 	if s, err := f.b.Flow(context.Background(), f.name); s != nil || err != nil {
 		t.Errorf("nothing was built, and it says %+v, %v", s, err)
 	}

@@ -64,10 +64,17 @@ func (f *follower) present(ctx context.Context) error {
 
 func (f *follower) plan(ctx context.Context, conn *pgx.Conn) error {
 	var level string
-	var unbounded bool
-	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_slot_wal_keep_size') = '-1'").
-		Scan(&level, &unbounded); err != nil {
+	var unbounded, may, standby bool
+	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_slot_wal_keep_size') = '-1',
+		(SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery()`).
+		Scan(&level, &unbounded, &may, &standby); err != nil {
 		return fmt.Errorf("read the source's settings: %w", safe(err))
+	}
+	if standby {
+		return errors.New("the source is a standby: following needs the primary")
+	}
+	if !may {
+		return errors.New("the source's reader may not read its change stream: ALTER ROLE it REPLICATION, as a superuser")
 	}
 	if unbounded {
 		f.b.cfg.Logger.Warn("the source keeps its log without bound for a dataset that is not followed: set max_slot_wal_keep_size", "dataset", f.name)
