@@ -189,16 +189,27 @@ func (q *quick) cutAll(row []float64, alive []uint64) {
 			if r.kind == Below {
 				v = float64(float32(v))
 			}
-			n := 0
-			for n < len(r.thresholds) && r.thresholds[n] < v {
-				n++
-			}
-			cuts = r.cuts[:n]
+			cuts = r.cuts[:below(r.thresholds, v)]
 		}
 		for j := range cuts {
 			alive[cuts[j].word] &= cuts[j].keep
 		}
 	}
+}
+
+// below counts the thresholds below a value, by halving.
+func below(thresholds []float64, v float64) int {
+	from, n := 0, len(thresholds)
+	for n > 0 {
+		half := (n + 1) / 2
+		step := 0
+		if thresholds[from+half-1] < v {
+			step = half
+		}
+		from += step
+		n -= half
+	}
+	return from
 }
 
 // index is a value's place among the lists of categories.
