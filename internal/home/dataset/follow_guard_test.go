@@ -209,10 +209,18 @@ func TestWhatCannotBeFollowedIsSaid(t *testing.T) {
 	if err := f.b.Follow(testContext(t), f.name); err == nil || !strings.Contains(err.Error(), "REPLICATION") {
 		t.Errorf("a role without REPLICATION: %v", err)
 	}
-	f.b.cfg.Sources["app"] = dsn
 	if s, err := f.b.Flow(context.Background(), f.name); s != nil || err != nil {
 		t.Errorf("nothing was built, and it says %+v, %v", s, err)
 	}
+	// With it, the least rights are enough.
+	sourceDo(t, conn, "ALTER ROLE only_reads REPLICATION")
+	stop := f.follow()
+	f.caughtUp(conn)
+	sourceDo(t, conn, "UPDATE app.person SET plan = 'free', country = 'NO' WHERE id < 9")
+	f.caughtUp(conn)
+	stop()
+	f.b.cfg.Sources["app"] = dsn
+	f.verified()
 }
 
 // What no definition names, and rows depend on: a list that changed while nothing followed.
