@@ -45,6 +45,10 @@ func (s *Service) Check(ctx context.Context, surface string, days ...time.Time) 
 	donors := map[*bound][]float64{}
 	for _, d := range sample {
 		c.Decisions++
+		if d.Unreadable {
+			c.Differ++
+			continue
+		}
 		b, err := s.modelOf(d)
 		if errors.Is(err, errNotArchived) {
 			c.Missing++

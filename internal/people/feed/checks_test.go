@@ -105,6 +105,25 @@ func TestPersonalValuesInADecisionWithoutProfilingAreAnIncident(t *testing.T) {
 	}
 }
 
+// One spoiled row must not blind the check to the others.
+func TestASpoiledRowIsAnIncidentAndHidesNoOther(t *testing.T) {
+	pg, pool := onPostgres(t)
+	w := start(t, pg)
+	a := rank(t, w, ask("anna", 30, 1))
+	traffic(t, w, 5, true)
+	id := stored(t, w, a).ID
+	if _, err := pool.Exec(t.Context(), "update trefoil_feed.decisions set payload = 'x' where id = $1", [16]byte(id)); err != nil {
+		t.Fatal(err)
+	}
+	if c := check(t, w); c.Decisions != 6 || c.Differ != 1 {
+		t.Errorf("%+v", c)
+	}
+	duties(t, w)
+	if w.log.count("opened "+string(feed.ReasonNotReproducible)) != 1 || newest(t, w).Decisions != 5 {
+		t.Errorf("%v", w.log.said())
+	}
+}
+
 func TestAnEmptySampleClosesNoIncident(t *testing.T) {
 	w := start(t)
 	d := stored(t, w, rank(t, w, ask("anna", 30, 1)))

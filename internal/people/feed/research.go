@@ -69,6 +69,9 @@ func (o *Opened) SampleForResearch(ctx context.Context, day, keep time.Time) (in
 			return 0, fmt.Errorf("sample for research: %w", err)
 		}
 		for _, d := range found {
+			if d.Unreadable {
+				continue // Check opens its incident
+			}
 			more, err := o.researchRows(d)
 			if err != nil {
 				return 0, fmt.Errorf("sample for research: %w", err)

@@ -61,7 +61,7 @@ func (s *Service) recent(ctx context.Context, surface string, b *bound, from, un
 			return nil, err
 		}
 		for _, d := range found {
-			if d.At().Before(from) || d.At().After(until) {
+			if d.Unreadable || d.At().Before(from) || d.At().After(until) {
 				continue
 			}
 			made, err := s.modelOf(d)

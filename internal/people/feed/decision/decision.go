@@ -114,6 +114,10 @@ type Decision struct {
 	Scores   Hash // ScoreDigest of the final scores, in the order of Items
 	Settings features.Settings
 	Items    []Item
+
+	// Unreadable says that what is stored is no decision: only ID, Surface and Subject are set.
+	// Lists hold it all the same, so that one spoiled row hides no other.
+	Unreadable bool
 }
 
 // At is when the decision was made.

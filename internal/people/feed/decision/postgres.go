@@ -160,6 +160,9 @@ func (p *Postgres) Get(ctx context.Context, id ID) (*Decision, error) {
 	if len(found) == 0 {
 		return nil, ErrNotFound
 	}
+	if found[0].Unreadable {
+		return nil, errMalformed
+	}
 	return found[0], nil
 }
 
@@ -174,7 +177,10 @@ func (p *Postgres) query(ctx context.Context, tail string, args ...any) ([]*Deci
 		if err := row.Scan((*[16]byte)(&d.ID), &d.Surface, &d.Subject, &payload); err != nil {
 			return nil, err
 		}
-		return &d, d.Decode(payload)
+		if d.Decode(payload) != nil {
+			d = Decision{ID: d.ID, Surface: d.Surface, Subject: d.Subject, Unreadable: true}
+		}
+		return &d, nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read decisions: %w", safe(err))

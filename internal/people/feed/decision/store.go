@@ -14,7 +14,7 @@ type Store interface {
 	// subjects: showing a decision to its subject is no use of it against them.
 	Get(ctx context.Context, id ID) (*Decision, error)
 	// Sample draws at most n decisions of one day and surface, each as likely as the other,
-	// none of a restricted subject.
+	// none of a restricted subject. What cannot be read is among them, marked Unreadable.
 	Sample(ctx context.Context, surface string, day time.Time, n int) ([]*Decision, error)
 	// Expire drops every day before the day of the given time, and says how many days it dropped.
 	Expire(ctx context.Context, before time.Time) (days int, err error)
