@@ -2,8 +2,9 @@
 // row, and how fast a large result streams, side by side with the same query sent directly
 // to the dataset's cluster in the same run.
 //
-// It needs a running enclave, e.g. of trefoil demo --detach --dir D: -env D/demo.env, or
-// ANALYST_CN_DSN (through the gateway) and OUTSIDE_ADMIN_DSN (direct) in the environment. With
+// Directly means: over TLS, with the gateway's certificate, as the same role. It needs a running
+// enclave, e.g. of trefoil demo --detach --dir D: -env D/demo.env, or ANALYST_CN_DSN (through
+// the gateway), OUTSIDE_ADMIN_DSN (for the name of the largest table) and CONFIG in the environment. With
 // -monitor-proxy and -monitor-target it also measures with the monitor 25 ms away; the
 // enclave's monitor URL must then point at the proxy. It prints lines
 // "figure NAME VALUE UNIT [peer PEER VALUE ratio R]".
@@ -23,10 +24,13 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/trefoil-eu/trefoil/internal/enclave"
 )
 
 type options struct {
 	gateway, direct string
+	config          string
 	table           string
 	pairs, rounds   int
 	listen, target  string
@@ -50,6 +54,7 @@ func parse() (*options, error) {
 	env := flag.String("env", os.Getenv("TREFOIL_DEMO_ENV"), "demo.env of a detached demo")
 	flag.StringVar(&o.gateway, "gateway", os.Getenv("ANALYST_CN_DSN"), "DSN through the gateway")
 	flag.StringVar(&o.direct, "direct", os.Getenv("OUTSIDE_ADMIN_DSN"), "DSN of the same dataset, direct")
+	flag.StringVar(&o.config, "config", os.Getenv("CONFIG"), "enclave.yaml")
 	flag.StringVar(&o.table, "table", "", "table to read; default the largest of the dataset")
 	flag.IntVar(&o.pairs, "pairs", 200, "interleaved pairs of first rows")
 	flag.IntVar(&o.rounds, "rounds", 7, "interleaved pairs of large results")
@@ -61,7 +66,7 @@ func parse() (*options, error) {
 		if err != nil {
 			return nil, err
 		}
-		o.gateway, o.direct = values["ANALYST_CN_DSN"], values["OUTSIDE_ADMIN_DSN"]
+		o.gateway, o.direct, o.config = values["ANALYST_CN_DSN"], values["OUTSIDE_ADMIN_DSN"], values["CONFIG"]
 	}
 	if o.gateway == "" || o.direct == "" {
 		return nil, errors.New("no DSNs: give -env, or ANALYST_CN_DSN and OUTSIDE_ADMIN_DSN")
@@ -136,6 +141,12 @@ func measure(ctx context.Context, o *options, suffix string) error {
 			return err
 		}
 	}
+	same, err := p.sameRole(ctx, o.config)
+	if err != nil {
+		return err
+	}
+	defer same.Close(context.WithoutCancel(ctx))
+	p.direct = same
 	if err := p.firstRows(ctx, table, o.pairs, suffix); err != nil {
 		return err
 	}
@@ -143,6 +154,22 @@ func measure(ctx context.Context, o *options, suffix string) error {
 		return nil
 	}
 	return p.large(ctx, table, o.rounds)
+}
+
+// sameRole connects to the dataset's cluster as the gateway does for this principal.
+func (p *pair) sameRole(ctx context.Context, config string) (*pgx.Conn, error) {
+	c, err := enclave.Load(config)
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pgx.ParseConfig(c.Clusters["outside"].DSN)
+	if err != nil {
+		return nil, fmt.Errorf("parse DSN of the cluster outside: %w", err)
+	}
+	if err := p.gateway.QueryRow(ctx, "SELECT current_user, current_database()").Scan(&cfg.User, &cfg.Database); err != nil {
+		return nil, fmt.Errorf("ask for the role: %w", err)
+	}
+	return connect(ctx, cfg)
 }
 
 // connect waits until the gateway is up and the monitor, behind the relay of this program,
