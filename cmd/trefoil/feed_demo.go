@@ -76,7 +76,7 @@ func runFeedDemo(cmd *cobra.Command, listen, dsn string, memory bool) (err error
 		return fmt.Errorf("listen: %w", err)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "%s\nfeed http://%s/\nsheet http://%s/sheet/%s\nCtrl-C ends it.\n", where.EN, l.Addr(), l.Addr(), demo.Surface)
-	return serveFeed(ctx, o.Service, h, l)
+	return serveUntil(ctx, feed.NewServer(h), l, o.Service.Run)
 }
 
 // openFeedDemo opens the service on the storage there is, and says which. stop is never nil.

@@ -1,13 +1,9 @@
 package main
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -35,7 +31,7 @@ func newFeedServeCommand() *cobra.Command {
 				return fmt.Errorf("listen: %w", err)
 			}
 			fmt.Fprintf(cmd.OutOrStdout(), "feed listens on http://%s\n", l.Addr())
-			return serveFeed(cmd.Context(), o.Service, h, l)
+			return serveUntil(cmd.Context(), feed.NewServer(h), l, o.Service.Run)
 		},
 	}
 }
@@ -60,27 +56,4 @@ func feedConfigPath(cmd *cobra.Command) (string, error) {
 		return "feed.yaml", nil
 	}
 	return cmd.Flags().GetString("config")
-}
-
-// serveFeed owns the server and the service's duties: requests end first, then the duties.
-func serveFeed(ctx context.Context, s *feed.Service, h http.Handler, l net.Listener) error {
-	server := feed.NewServer(h)
-	duties, stop := context.WithCancel(context.WithoutCancel(ctx))
-	defer stop()
-	served, done := make(chan error, 1), make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	go func() { done <- s.Run(duties) }()
-	var err error
-	select {
-	case <-ctx.Done():
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err = server.Shutdown(grace); err != nil {
-			err = errors.Join(err, server.Close())
-		}
-		<-served
-	case err = <-served:
-	}
-	stop()
-	return errors.Join(err, <-done)
 }

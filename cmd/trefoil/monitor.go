@@ -73,25 +73,8 @@ func runMonitor(cmd *cobra.Command, dir, listen string) error {
 // serveMonitor owns the server and the monitor's goroutines. Requests end first, then the loops, so
 // that every decision that was answered is also on its way to the own log.
 func serveMonitor(ctx context.Context, m *monitor.Monitor, l net.Listener) error {
-	server := monitor.NewServer(m.Handler())
-	loops, stopLoops := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopLoops()
-	served, looped := make(chan error, 1), make(chan error, 1)
-	go func() { served <- server.Serve(l) }()
-	go func() { looped <- m.Run(loops) }()
-	var err error
-	select {
-	case <-ctx.Done():
-		grace, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
-		defer cancel()
-		if err = server.Shutdown(grace); err != nil {
-			err = errors.Join(err, server.Close())
-		}
-		<-served
-	case err = <-served:
-	}
-	stopLoops()
-	return errors.Join(err, <-looped, m.Close(context.WithoutCancel(ctx)))
+	err := serveUntil(ctx, monitor.NewServer(m.Handler()), l, m.Run)
+	return errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 }
 
 func newMonitorInitCommand(dir *string) *cobra.Command {
