@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -127,15 +126,4 @@ func stewardPassword(path string) (string, error) {
 		return "", fmt.Errorf("keep steward's password: %w", err)
 	}
 	return password, nil
-}
-
-// withDatabase returns dsn with another database, keeping everything else. Keyword DSNs are
-// not taken: the configuration asks for URIs.
-func withDatabase(dsn, database string) (string, error) {
-	u, err := url.Parse(dsn)
-	if err != nil || u.Scheme == "" {
-		return "", errors.New("a DSN must be a URI: postgres://…")
-	}
-	u.Path = "/" + database
-	return u.String(), nil
 }

@@ -24,7 +24,6 @@ type parcel struct {
 	bytes      int64 // set when it is cut
 	chunk      int64
 	cumulative int64
-	deadline   time.Time
 
 	ready chan struct{} // closed when pass or err is set
 	pass  cleared

@@ -61,9 +61,7 @@ func (e *Ensemble) grow(r *rand.Rand, o Options, depth int) *Node {
 	}
 	n := &Node{Feature: r.IntN(e.Features), DefaultLeft: r.IntN(2) == 0}
 	if e.Categorical[n.Feature] {
-		for _, c := range r.Perm(MostCategories)[:1+r.IntN(MostCategories-1)] {
-			n.Categories = append(n.Categories, c)
-		}
+		n.Categories = append(n.Categories, r.Perm(MostCategories)[:1+r.IntN(MostCategories-1)]...)
 	} else {
 		n.Threshold, n.Missing = number(r, o), r.IntN(3)
 	}
