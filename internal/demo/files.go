@@ -10,9 +10,12 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"text/template"
+
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
 
 //go:embed files
@@ -113,16 +116,17 @@ func writeSecrets(paths ...string) error {
 	return nil
 }
 
-// freePorts finds n ports of the loopback address that nobody listens on now.
+// freePorts finds n different ports of the loopback address that nobody listens on now.
 func freePorts(n int) ([]string, error) {
-	out := make([]string, n)
-	for i := range out {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+	var out []string
+	for len(out) < n {
+		port, err := postgres.FreePort("127.0.0.1")
 		if err != nil {
-			return nil, fmt.Errorf("find a free port: %w", err)
+			return nil, err
 		}
-		defer l.Close() // all are held until all are found, so no two are equal
-		out[i] = l.Addr().String()
+		if addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port)); !slices.Contains(out, addr) {
+			out = append(out, addr)
+		}
 	}
 	return out, nil
 }

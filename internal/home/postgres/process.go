@@ -110,16 +110,17 @@ func (c *Cluster) choosePort() error {
 		c.port = c.o.Port
 		return nil
 	}
+	if c.o.Port == 0 {
+		port, err := FreePort(c.o.Host)
+		c.port = port
+		return err
+	}
 	l, err := net.Listen("tcp", net.JoinHostPort(c.o.Host, strconv.Itoa(c.o.Port)))
 	if err != nil {
 		return fmt.Errorf("start PostgreSQL in %s: port %d of %s cannot be used (another server?): %w", c.o.Directory, c.o.Port, c.o.Host, err)
 	}
-	addr, ok := l.Addr().(*net.TCPAddr)
-	if err := l.Close(); err != nil || !ok {
-		return fmt.Errorf("find a free port: %w", err)
-	}
-	c.port = addr.Port
-	return nil
+	c.port = c.o.Port
+	return l.Close()
 }
 
 // spawn starts the postmaster. A goroutine on a thread of its own owns it: the parent-death
