@@ -78,6 +78,7 @@ type Dataset struct {
 	Purpose string         `yaml:"purpose"`
 	Source  string         `yaml:"source"`      // a database with a catalog
 	K       int64          `yaml:"k,omitempty"` // smallest cell; default 10 when pseudonymised
+	Fresh   Fresh          `yaml:"fresh,omitempty"`
 	Rows    Rows           `yaml:"rows"`
 	Tables  []DatasetTable `yaml:"tables"`
 }

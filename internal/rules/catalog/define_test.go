@@ -32,6 +32,17 @@ func TestDefinitionIsTheSameForTheSameMeaning(t *testing.T) {
 	}
 }
 
+// How late a dataset may be says nothing of what it holds: a new bound needs no new build
+// and no new acknowledgement.
+func TestBoundsOfFreshnessAreNoPartOfTheDefinition(t *testing.T) {
+	f := parseSamples(t)
+	before := trefoil.DefinitionHash(define(t, f, "analytics"))
+	f.Datasets.Dataset("analytics").Fresh = Fresh{Warn: "10s", Refuse: "5m"}
+	if trefoil.DefinitionHash(define(t, f, "analytics")) != before {
+		t.Error("a bound of freshness changes the definition's hash")
+	}
+}
+
 func TestDefinitionChangesWithEveryPart(t *testing.T) {
 	base := trefoil.DefinitionHash(define(t, parseSamples(t), "analytics"))
 	for _, edit := range [][]string{

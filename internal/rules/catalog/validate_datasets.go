@@ -28,6 +28,7 @@ func (c *checker) datasets(d *Datasets, databases map[string]bool) {
 		if ds.K < 0 {
 			c.fail(at+".k", "dataset %s: k is a number of persons", ds.Name)
 		}
+		c.fresh(ds, at+".fresh")
 		cat := c.files.Catalog(ds.Source)
 		if cat == nil {
 			c.fail(at+".source", "dataset %s: source %q has no catalog", ds.Name, ds.Source)
