@@ -1,0 +1,78 @@
+package splice
+
+import (
+	"errors"
+	"net"
+	"time"
+)
+
+// ErrUnsupported is returned by Adopt for a connection that has no socket that this loop can
+// own. The caller may adopt it into a portable loop instead; the connection is untouched.
+var ErrUnsupported = errors.New("connection has no socket for the event loop")
+
+// ErrStalled is what Ended is told of a connection whose peer took no byte for longer than
+// Options.Stall.
+var ErrStalled = errors.New("peer takes no bytes")
+
+// Handler is told what happens to a Conn. Calls come from the Conn's loop, one at a time for
+// all Conns of the loop; they must not block. One handler may serve several Conns.
+type Handler interface {
+	// Received is given bytes that arrived (inside TLS, if any). They are valid during the
+	// call only. It returns how many it took; the rest is kept and given again, before
+	// anything new, after Resume, and until then the Conn is paused.
+	Received(c Conn, b []byte) (taken int)
+	// Drained says that a Conn that was Blocked has handed everything to its peer.
+	Drained(c Conn)
+	// Ended says that nothing more will be received: err is nil when the peer ended its
+	// stream, else why the connection broke. It is called at most once, never after Close,
+	// and never because of a Close; the Conn can still send if err is nil.
+	Ended(c Conn, err error)
+}
+
+// Options of an adopted connection.
+type Options struct {
+	Stall time.Duration // a peer that takes no byte for so long breaks the connection; ≤ 0: never
+}
+
+// Conn is a connection that a Loop owns. Its methods may be called on its loop only: in a
+// Handler's calls, or in functions given to Post.
+type Conn interface {
+	// Send queues bytes for the peer. They may be overwritten once Send returned, except that
+	// bytes which Received was given (and parts of them) are not copied and stay as they are
+	// for that call anyway. Bytes of one call to a handler leave in one write where they can.
+	Send(b []byte)
+	// Blocked reports that the peer has not taken everything up to the last handler's call:
+	// stop producing for it (Pause the other side) until Drained.
+	Blocked() bool
+	// Pause stops Received; Resume goes on, first with what was not taken. Both may be
+	// repeated. Ended is noticed only while not paused.
+	Pause()
+	Resume()
+	// SetHandler makes another handler answer from the next event on.
+	SetHandler(Handler)
+	// CloseWrite ends our stream after what was sent.
+	CloseWrite()
+	// Finish sends what is queued, ends our stream, reads and drops what the peer still says,
+	// and closes when it ends or after wait. The handler hears nothing more. Closing with
+	// unread bytes would reset the connection, and the peer might never see our last words.
+	Finish(wait time.Duration)
+	// Close closes at once. Nothing is called for this Conn afterwards.
+	Close()
+	// Loop returns the loop that owns the Conn.
+	Loop() Loop
+}
+
+// Loop owns connections and calls their handlers.
+type Loop interface {
+	// Adopt takes a connection over: nobody else may use nc afterwards, not even to close it.
+	// It may be called on the loop only (in Post or in a handler's call), so that all Conns of
+	// a session exist before the first event of any. On error nc is the caller's as before.
+	Adopt(nc net.Conn, h Handler, o Options) (Conn, error)
+	// Post has f called on the loop, soon, in the order of the posts. It never blocks and may
+	// be called from anywhere. It reports false, and f is never called, after Close.
+	Post(f func()) bool
+	// After has f called on the loop when d has passed, or a little later.
+	After(d time.Duration, f func()) (stop func())
+	// Close closes all Conns without a word, ends the loop, and waits for it.
+	Close()
+}
