@@ -142,8 +142,8 @@ func datasetStatus(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, 
 		}
 		fmt.Fprintf(w, "%-16s %-8s %-14s built %s, as of %s, %d rows, %s\n", name, s.Cluster, s.Class,
 			s.Info.BuiltAt.Format(time.RFC3339), s.Info.FreshAsOf.Format(time.RFC3339), s.Info.Measured.Rows, state)
-		if s.Flow != nil {
-			fmt.Fprintf(w, "%-16s %s behind; %s\n", "", s.Lag.Round(100*time.Millisecond), flowLine(s.Flow))
+		if s.Flow != nil || s.Fresh.Old() {
+			fmt.Fprintf(w, "%-16s %s; %s\n", "", freshLine(s.Fresh), flowLine(s.Flow))
 		}
 	}, nil
 }

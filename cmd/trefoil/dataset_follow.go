@@ -46,6 +46,9 @@ func newDatasetFollowCommand() *cobra.Command {
 
 // flowLine says how a dataset follows.
 func flowLine(s *dataset.FlowState) string {
+	if s == nil {
+		return "does not follow its source"
+	}
 	if s.State != "following" {
 		return fmt.Sprintf("stale: %s", s.Reason)
 	}

@@ -14,21 +14,36 @@ import (
 
 // Info reads what a dataset says of itself. ErrNotBuilt when it has no database yet.
 func (b *Builder) Info(ctx context.Context, name string) (*Info, error) {
+	i, _, err := b.Standing(ctx, name)
+	return i, err
+}
+
+// Standing is Info and Flow by one connection.
+func (b *Builder) Standing(ctx context.Context, name string) (*Info, *FlowState, error) {
 	_, dsn, err := b.find(name)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	conn, err := connectTo(ctx, dsn, name, "; SET ROLE "+postgres.OwnerRole)
 	if err != nil {
 		if sqlState(err) == "3D000" { // there is no such database
-			return nil, fmt.Errorf("dataset %s: %w", name, ErrNotBuilt)
+			return nil, nil, fmt.Errorf("dataset %s: %w", name, ErrNotBuilt)
 		}
-		return nil, fmt.Errorf("read dataset %s: %w", name, err)
+		return nil, nil, fmt.Errorf("read dataset %s: %w", name, err)
 	}
 	defer closeConn(conn)
+	i, err := readInfo(ctx, conn, name)
+	if err != nil {
+		return nil, nil, err
+	}
+	s, err := readFlow(ctx, conn)
+	return i, s, err
+}
+
+func readInfo(ctx context.Context, conn *pgx.Conn, name string) (*Info, error) {
 	var i Info
 	m := &i.Measured
-	err = conn.QueryRow(ctx, `SELECT name, cluster, purpose, definition_hash, built_at, snapshot_at, rows, subjects, smallest_cell,
+	err := conn.QueryRow(ctx, `SELECT name, cluster, purpose, definition_hash, built_at, snapshot_at, rows, subjects, smallest_cell,
 		suppressed, bad_values, left_out, orphans, digest FROM trefoil_info.dataset`).Scan(&i.Name, &i.Cluster, &i.Purpose, &i.DefinitionHash,
 		&i.BuiltAt, &i.FreshAsOf, &m.Rows, &m.Subjects, &m.SmallestCell, &m.Suppressed, &m.BadValues, &m.LeftOut, &m.Orphans, &m.Digest)
 	switch {

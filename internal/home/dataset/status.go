@@ -20,8 +20,9 @@ type Status struct {
 	Info    *Info  // nil when it is not built
 	Current bool   // it was built from that definition
 
-	Flow *FlowState    // nil when it was not built to follow its source
-	Lag  time.Duration // our clock less the source's at the newest snapshot; of use while it follows
+	Flow  *FlowState    // nil when it was not built to follow its source
+	Lag   time.Duration // our clock less the source's at the newest snapshot; of use while it follows
+	Fresh Freshness     // the same with bytes and bounds
 }
 
 // Status tells whether a dataset stands, and from which definition.
@@ -32,17 +33,17 @@ func (b *Builder) Status(ctx context.Context, name string) (*Status, error) {
 	}
 	class, _ := catalog.ClassOf(def)
 	s := &Status{Name: name, Cluster: def.Cluster, Class: class, Hash: hash}
-	if s.Info, err = b.Info(ctx, name); err != nil {
+	if s.Info, s.Flow, err = b.Standing(ctx, name); err != nil {
 		if errors.Is(err, ErrNotBuilt) {
 			return s, nil
 		}
 		return nil, err
 	}
 	s.Current = s.Info.DefinitionHash == hash
-	if s.Flow, err = b.Flow(ctx, name); err != nil {
-		return nil, err
-	}
-	s.Lag = max(0, b.cfg.Now().Sub(s.Info.FreshAsOf))
+	at := b.Positions()
+	defer at.Close()
+	s.Fresh = b.freshness(ctx, s.Info, s.Flow, at)
+	s.Lag = s.Fresh.Lag
 	return s, nil
 }
 
