@@ -81,13 +81,18 @@ func (c *circleOf) load(ctx context.Context, f *followed) error {
 	for i, r := range rows {
 		keys[i] = flow.SplitKey(r.key)
 	}
+	twice := false
 	err := inParts(keys, func(part [][]string) error {
 		return c.s.v.fetch(ctx, f, f.pk, part, func(line []byte) {
 			if r := c.rows[f][f.keyOf(line)]; r != nil {
+				twice = twice || r.line != nil
 				r.line = line
 			}
 		})
 	})
+	if twice {
+		return &staleError{"table " + f.name + " has two rows of one key: the key that the catalog names does not tell its rows apart"}
+	}
 	if err != nil || !f.held {
 		return err
 	}

@@ -125,7 +125,7 @@ func (f *followed) checkKey() error {
 	case f.circle > 0 && !f.held:
 		return errors.New("it is in a circle of references, and not in the dataset")
 	}
-	f.pk = f.src.PrimaryKey.Columns
+	f.pk = f.rowKey().Columns
 	if !f.held {
 		return nil
 	}
@@ -134,7 +134,7 @@ func (f *followed) checkKey() error {
 	}
 	for _, i := range f.order {
 		if !f.out[i].keepsKeys() {
-			return errors.New("its primary key is held in a form that merges values")
+			return errors.New("its primary key is held in a form that merges values; where a part of it alone tells rows apart, say so in the catalog with key:")
 		}
 	}
 	return nil
@@ -144,7 +144,7 @@ func (f *followed) checkKey() error {
 func (p *followPlan) link(f *followed) error {
 	for _, r := range f.refs {
 		to := p.of[r.to]
-		if to.src.PrimaryKey != nil && !slices.Equal(r.target.of, to.src.PrimaryKey.Columns) && r.source == nil {
+		if to.src.PrimaryKey != nil && !slices.Equal(r.target.of, to.rowKey().Columns) && r.source == nil {
 			return fmt.Errorf("table %s cannot be followed: its %s leads to no primary key and is no foreign key", f.name, r.name)
 		}
 		to.children = append(to.children, &childOf{from: f, ref: r})

@@ -206,7 +206,7 @@ func (c *outColumn) keepsKeys() bool {
 // buildIndexes makes the primary key, the unique constraints and the indexes that make
 // sense on what is held. What does not is noted.
 func (p *plan) buildIndexes(ctx context.Context, tx pgx.Tx, t *table, nulls []int64) error {
-	if pk := t.src.PrimaryKey; pk != nil {
+	if pk := t.rowKey(); pk != nil {
 		p.tryKey(ctx, tx, t, "PRIMARY KEY", pk, nulls)
 	}
 	for _, u := range t.src.Uniques {

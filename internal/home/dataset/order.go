@@ -67,10 +67,11 @@ func (s *tarjan) visit(t *table) {
 func (p *plan) findOrder() error {
 	for _, t := range p.tables {
 		t.lead = -1
-		if t.src.PrimaryKey == nil || !t.held {
+		pk := t.rowKey()
+		if pk == nil || !t.held {
 			continue
 		}
-		for _, name := range t.src.PrimaryKey.Columns {
+		for _, name := range pk.Columns {
 			i := slices.IndexFunc(t.out, func(c *outColumn) bool { return c.name == name && !c.tr.Null })
 			if i < 0 {
 				t.order, t.lead = nil, -1
@@ -84,6 +85,31 @@ func (p *plan) findOrder() error {
 		}
 	}
 	return nil
+}
+
+// rowKey is what tells the rows of a table apart in the dataset: the source's primary key. Where
+// a part of that is not held, or held in a form that merges values, it is the key that the
+// catalog names; nil where there is neither.
+func (t *table) rowKey() *postgres.Key {
+	pk := t.src.PrimaryKey
+	if pk == nil || len(t.cat.Key) == 0 {
+		return pk
+	}
+	whole := true
+	for _, name := range pk.Columns {
+		c := t.outColumn(name)
+		whole = whole && c != nil && !c.tr.Null && c.keepsKeys()
+	}
+	part := true
+	for _, name := range t.cat.Key {
+		part = part && slices.Contains(pk.Columns, name)
+	}
+	if whole || !part {
+		return pk
+	}
+	key := *pk
+	key.Columns = t.cat.Key
+	return &key
 }
 
 // schemas lists the source's schemas that the dataset has tables in, sorted.

@@ -31,7 +31,11 @@ type Table struct {
 	Subject    Subject     `yaml:"subject"`
 	References []Reference `yaml:"references,omitempty"`
 	Columns    []Column    `yaml:"columns"`
-	Note       string      `yaml:"note,omitempty"`
+	// Key names the part of the primary key that alone tells rows apart, as the database cannot
+	// say of a partitioned table: (id) of (id, at). A dataset in which the rest is coarsened is
+	// keyed by it, and can follow.
+	Key  []string `yaml:"key,omitempty"`
+	Note string   `yaml:"note,omitempty"`
 }
 
 // Subject says whose a table's rows are. Exactly one field is set; none set means unknown,

@@ -125,6 +125,11 @@ func (c *checker) table(cat *Catalog, t *Table, path string) {
 	for j := range t.References {
 		c.reference(cat, t, &t.References[j], fmt.Sprintf("%s.references[%d]", path, j))
 	}
+	for j, name := range t.Key {
+		if t.Column(name) == nil {
+			c.fail(fmt.Sprintf("%s.key[%d]", path, j), "%s has no column %q", t.Table, name)
+		}
+	}
 	c.subject(cat, t, path+".subject")
 }
 
