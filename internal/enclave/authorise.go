@@ -16,6 +16,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/home/control"
+	"github.com/trefoil-eu/trefoil/internal/home/dataset"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/rules/policy"
@@ -26,6 +27,7 @@ import (
 type Built struct {
 	Hash      string
 	FreshAsOf time.Time
+	Fresh     dataset.Freshness // the same with lag and bounds
 }
 
 // Datasets are the standing datasets, as the authoriser needs them.
@@ -49,6 +51,7 @@ type Authoriser struct {
 	clusters *Clusters
 	datasets Datasets
 	grants   Grants
+	routes   *routes // nil: every database is where its DSN says
 	binary   string
 
 	mu           sync.Mutex
@@ -100,8 +103,10 @@ func (a *Authoriser) Authorise(ctx context.Context, q gateway.Request) gateway.D
 		q = actor
 	}
 	who, facts := a.facts(q)
-	if _, isSource := a.rules.Config.Databases[q.Database]; isSource {
-		return a.operate(q, who, facts)
+	name, readOnly := a.routes.database(q)
+	if _, isSource := a.rules.Config.Databases[name]; isSource {
+		q.Database = name
+		return a.operate(q, who, facts, readOnly)
 	}
 	def := a.rules.Definitions[q.Database]
 	if def == nil {
@@ -176,7 +181,7 @@ func (a *Authoriser) employer(p identity.Principal) Entity {
 }
 
 // operate decides about a source database: the service path.
-func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.Access) gateway.Decision {
+func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.Access, readOnly bool) gateway.Decision {
 	d := a.rules.Policy.Operate(policy.OperateRequest{Principal: who, Database: q.Database, Access: facts, Region: a.rules.Region, At: q.At})
 	access := a.access(q, d.Floor)
 	if !d.Allow {
@@ -185,6 +190,9 @@ func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.
 	target, err := a.source(q.Database, q.Principal.Role)
 	if err != nil {
 		return deny(access, gateway.Refusal{SQLState: "58000", Message: "the database's configuration does not work", Rule: "configuration", Reason: "configuration"})
+	}
+	if target, err = a.routes.send(q.Database, readOnly, target); err != nil {
+		return deny(access, away(q.Database, err))
 	}
 	return gateway.Decision{Path: gateway.Service, Access: access, Target: target}
 }
@@ -209,6 +217,9 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	built, err := a.datasets.Built(ctx, def.Name)
 	if err != nil || built.Hash != hash {
 		return deny(access, notStanding(def.Name, built, err))
+	}
+	if built.Fresh.TooOld() {
+		return deny(access, tooOld(def.Name, built.Fresh))
 	}
 	target, err := a.dataset(ctx, q.Principal.ID, def)
 	if err != nil {
@@ -302,16 +313,6 @@ func notStanding(name string, b Built, err error) gateway.Refusal {
 		r.Hint = "trefoil dataset rebuild " + name
 	}
 	return r
-}
-
-// notice is the line that a client sees at connect.
-func notice(def *trefoil.Definition, class law.Class, b Built, now time.Time) string {
-	tables := map[string]bool{}
-	for _, c := range def.Columns {
-		tables[c.Table] = true
-	}
-	return fmt.Sprintf("Trefoil: dataset %s (%s, for %s): %d tables, as of %s (%s ago). Columns and forms: SHOW trefoil.dataset. More: trefoil request --dataset NAME --for 4h --reason '…'",
-		def.Name, class, def.Purpose, len(tables), b.FreshAsOf.UTC().Format("2006-01-02 15:04:05Z"), now.Sub(b.FreshAsOf).Round(time.Second))
 }
 
 // access fills what every record of the session says.

@@ -55,6 +55,23 @@ type Database struct {
 	DSN    string `yaml:"dsn"`              // where the gateway sends service sessions; user and dbname are replaced per session, TLS options kept
 	Reader string `yaml:"reader,omitempty"` // a role with SELECT on the catalogued columns; builds datasets
 	DBName string `yaml:"dbname,omitempty"` // name on the server; default the key
+	Route  *Route `yaml:"route,omitempty"`  // several servers carry it: follow the primary
+}
+
+// Route names the servers of a database's cluster, the nearest first. Whether one is the
+// primary is asked of Patroni where a member names its REST API, else of the server, with the
+// login of the database's reader.
+type Route struct {
+	Members  []RouteMember `yaml:"members"`
+	ReadOnly string        `yaml:"read_only,omitempty"` // a second name: its sessions only read, on the nearest replica that is fresh enough
+	MaxLag   int64         `yaml:"max_lag,omitempty"`   // bytes that such a replica may be behind; default 16 MiB
+	Interval string        `yaml:"interval,omitempty"`  // between two questions; default 1s
+}
+
+// RouteMember is one server of a cluster.
+type RouteMember struct {
+	Address string `yaml:"address"`           // host:port
+	Patroni string `yaml:"patroni,omitempty"` // base URL of its REST API
 }
 
 // Cluster is a dataset cluster: embedded (Trefoil runs it) or the operator's by DSN.

@@ -132,6 +132,29 @@ func (c *Config) validateSites(bad func(string, string, ...any)) {
 		if d.DSN == "" {
 			bad("databases."+name, "dsn is missing")
 		}
+		if d.Route != nil {
+			c.validateRoute("databases."+name+".route", d.Route, bad)
+		}
+	}
+}
+
+func (c *Config) validateRoute(path string, r *Route, bad func(string, string, ...any)) {
+	if len(r.Members) == 0 {
+		bad(path, "members are missing: list the servers, the nearest first")
+	}
+	for i, m := range r.Members {
+		if _, _, err := hostPort(m.Address); err != nil {
+			bad(fmt.Sprintf("%s.members[%d].address", path, i), "%v", err)
+		}
+	}
+	if _, taken := c.Databases[r.ReadOnly]; taken {
+		bad(path+".read_only", "%q is a database itself", r.ReadOnly)
+	}
+	if _, err := time.ParseDuration(r.Interval); r.Interval != "" && err != nil {
+		bad(path+".interval", "%q is not a duration such as 1s", r.Interval)
+	}
+	if r.MaxLag < 0 {
+		bad(path+".max_lag", "%d is not a number of bytes", r.MaxLag)
 	}
 }
 

@@ -54,6 +54,7 @@ type process struct {
 	standing *standing
 	auth     *Authoriser
 	gateway  *gateway.Gateway
+	routes   *routes
 }
 
 func (p *process) readRules(context.Context) error {
@@ -105,7 +106,7 @@ func (p *process) openStore(ctx context.Context) error {
 	return err
 }
 
-func (p *process) makeGateway(context.Context) error {
+func (p *process) makeGateway(ctx context.Context) error {
 	limits, err := p.limits()
 	if err != nil {
 		return err
@@ -123,6 +124,11 @@ func (p *process) makeGateway(context.Context) error {
 	}
 	k := keyer{secret: secret, classifier: statement.NewClassifier(nil)}
 	p.auth = NewAuthoriser(p.rules, p.clusters, p.standing, p.store, p.binary)
+	if p.routes, err = p.config.openRoutes(p.leaveServer, p.logger); err != nil {
+		return err
+	}
+	p.routes.ask(ctx)
+	p.auth.routes = p.routes
 	tlsConfig, err := p.serverTLS()
 	if err != nil {
 		return err
@@ -193,6 +199,7 @@ func (p *process) run(ctx context.Context) error {
 	d := &duties{rules: p.rules, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing,
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
+	all.Go(func() { p.routes.run(work) })
 
 	serving, cancel := context.WithCancelCause(ctx)
 	go func() {
@@ -212,6 +219,15 @@ func (p *process) run(ctx context.Context) error {
 	err = errors.Join(err, p.scribe.Record(context.WithoutCancel(ctx), p.siteBody("stopped")), p.server.Close())
 	all.Wait()
 	return err
+}
+
+// leaveServer ends the service sessions on a server that is no longer the primary. Those that
+// only read may stay where they are.
+func (p *process) leaveServer(database, address string) {
+	n := p.gateway.CloseSessions(func(s gateway.SessionInfo) bool {
+		return s.Path == gateway.Service && s.Server == address && !s.ReadOnly
+	}, "database "+database+" has another primary now: connect again")
+	p.logger.Warn("primary changed", "database", database, "from", address, "sessions", n)
 }
 
 // announce records that the gateway starts, and which rules are in force.
@@ -238,6 +254,9 @@ func (p *process) close() error {
 	var errs []error
 	if p.gateway != nil {
 		p.gateway.Close()
+	}
+	if p.standing != nil {
+		p.standing.positions.Close()
 	}
 	if p.listener != nil {
 		if err := p.listener.Close(); err != nil && !errors.Is(err, net.ErrClosed) {

@@ -51,6 +51,8 @@ type SessionInfo struct {
 	Service   bool
 	Database  string
 	Path      Path
+	Server    string // address of the database server
+	ReadOnly  bool   // the gateway started it so
 	Grant     string
 	Since     time.Time
 	Until     time.Time
@@ -58,7 +60,8 @@ type SessionInfo struct {
 
 func (s *session) info() SessionInfo {
 	return SessionInfo{ID: s.id, Principal: s.principal.ID, Service: s.principal.Service, Database: s.database,
-		Path: s.decision.Path, Grant: s.decision.Access.Grant, Since: s.since, Until: s.decision.Until}
+		Path: s.decision.Path, Server: s.decision.Target.Address, ReadOnly: s.decision.Target.Startup["default_transaction_read_only"] == "on",
+		Grant: s.decision.Access.Grant, Since: s.since, Until: s.decision.Until}
 }
 
 // finish ends the session for a reason. The first reason wins. Its path notices by its
