@@ -54,8 +54,9 @@ func (o outbox) Record(ctx context.Context, body trefoil.CatalogBody) error {
 
 // standing is Datasets over a builder.
 type standing struct {
-	builder *dataset.Builder
-	key     []byte // names roles
+	builder   *dataset.Builder
+	positions *dataset.Positions // of the sources' logs; their owner closes them
+	key       []byte             // names roles
 
 	mu       sync.Mutex // also keeps grants to one role from running into each other
 	built    map[string]time.Time
@@ -63,26 +64,30 @@ type standing struct {
 }
 
 func newStanding(b *dataset.Builder, staffKey []byte) *standing {
-	return &standing{builder: b, key: staffKey, built: map[string]time.Time{}, admitted: map[string]bool{}}
+	return &standing{builder: b, positions: b.Positions(), key: staffKey, built: map[string]time.Time{}, admitted: map[string]bool{}}
 }
 
 // Built implements Datasets.
 func (s *standing) Built(ctx context.Context, name string) (Built, error) {
-	info, err := s.builder.Info(ctx, name)
+	info, flow, err := s.builder.Standing(ctx, name)
 	if errors.Is(err, dataset.ErrNotBuilt) {
 		return Built{}, nil
 	}
 	if err != nil {
 		return Built{}, err
 	}
+	fresh := s.builder.FreshnessOf(ctx, info, flow, s.positions)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !info.BuiltAt.Equal(s.built[name]) { // built anew, perhaps after a drop: nobody is admitted yet
 		s.built[name] = info.BuiltAt
 		clear(s.admitted)
 	}
-	return Built{Hash: info.DefinitionHash, FreshAsOf: info.FreshAsOf}, nil
+	return Built{Hash: info.DefinitionHash, FreshAsOf: info.FreshAsOf, Fresh: fresh}, nil
 }
+
+// bounded says whether sessions of a dataset are refused beyond some age.
+func (s *standing) bounded(name string) bool { return s.builder.Bounded(name) }
 
 // Admit implements Datasets. The role's name says nothing about the person: other sessions
 // of the cluster can read it.

@@ -86,6 +86,7 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("outbox", 500*time.Millisecond, d.drain)
 	every("acknowledgements", time.Second, d.acknowledge)
 	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
+	every("freshness", time.Second, func(ctx context.Context) error { return d.stale(ctx, g) })
 	every("former builds", 5*time.Second, func(ctx context.Context) error {
 		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.rules.Definitions)))
 	})

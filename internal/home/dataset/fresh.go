@@ -44,10 +44,21 @@ func (b *Builder) Freshness(ctx context.Context, name string, at *Positions) (Fr
 	if err != nil {
 		return Freshness{}, err
 	}
-	return b.freshness(ctx, i, s, at), nil
+	return b.FreshnessOf(ctx, i, s, at), nil
 }
 
-func (b *Builder) freshness(ctx context.Context, i *Info, s *FlowState, at *Positions) Freshness {
+// Bounded says whether a dataset has a bound beyond which its sessions are refused.
+func (b *Builder) Bounded(name string) bool {
+	ds := b.cfg.Datasets.Dataset(name)
+	if ds == nil {
+		return false
+	}
+	_, refuse := ds.Fresh.Bounds()
+	return refuse > 0
+}
+
+// FreshnessOf is Freshness of what Standing gave.
+func (b *Builder) FreshnessOf(ctx context.Context, i *Info, s *FlowState, at *Positions) Freshness {
 	f := Freshness{AsOf: i.FreshAsOf, Lag: lagOf(b.cfg.Now(), i, s), Bytes: -1}
 	ds := b.cfg.Datasets.Dataset(i.Name)
 	if ds != nil {

@@ -42,7 +42,7 @@ func (b *Builder) Status(ctx context.Context, name string) (*Status, error) {
 	s.Current = s.Info.DefinitionHash == hash
 	at := b.Positions()
 	defer at.Close()
-	s.Fresh = b.freshness(ctx, s.Info, s.Flow, at)
+	s.Fresh = b.FreshnessOf(ctx, s.Info, s.Flow, at)
 	s.Lag = s.Fresh.Lag
 	return s, nil
 }
