@@ -32,6 +32,7 @@ type follower struct {
 	s                     *flow.Stream
 	state                 *FlowState
 	swept                 time.Time
+	meet                  *guest // of the batch in progress: a verification that waits for it
 }
 
 // Follow keeps a dataset following its source until ctx ends, and then returns nil. It
@@ -184,8 +185,15 @@ func (f *follower) rest(ctx context.Context, start time.Time) error {
 
 // batch brings the dataset to one snapshot of the source.
 func (f *follower) batch(ctx context.Context) error {
+	var err error
+	if f.meet, err = invited(ctx, f.a.conn); err != nil {
+		return err
+	}
 	h, shape, err := f.v.begin(ctx, f.p)
 	if err != nil {
+		return err
+	}
+	if err := f.meet.export(ctx, f.v.conn); err != nil {
 		return err
 	}
 	for table, was := range f.state.shape {
@@ -214,6 +222,9 @@ func (f *follower) batch(ctx context.Context) error {
 		return fmt.Errorf("commit a batch: %w", safe(err))
 	}
 	f.s.Confirm(position)
+	if err := f.meet.wait(ctx, f.a.conn); err != nil {
+		return err
+	}
 	return f.v.end(ctx)
 }
 
@@ -254,6 +265,9 @@ func (f *follower) bring(ctx context.Context, h flow.Horizon, touched *flow.Batc
 	if err := s.all(ctx); err != nil {
 		return err
 	}
+	if err := f.meet.arrive(ctx, f.a.tx, h, position); err != nil {
+		return err
+	}
 	return f.a.save(ctx, position, h, f.swept, s.orphans)
 }
 
@@ -287,7 +301,7 @@ func (f *follower) truncated(ctx context.Context, touched *flow.Batch) error {
 // sweep looks, from time to time, at persons whose protection ran out since it last looked.
 func (f *follower) sweep(ctx context.Context, s *settler, h flow.Horizon) error {
 	t := f.p.person
-	if t == nil || t.sweep == "" || h.On.Sub(f.swept) < sweepEvery {
+	if t == nil || t.sweep == "" || h.On.Sub(f.swept) < sweepEvery && f.meet == nil {
 		return nil
 	}
 	from, to := protectionWindow(f.swept, h.On)

@@ -45,7 +45,7 @@ func openApplier(ctx context.Context, t *target, p *followPlan) (*applier, error
 }
 
 func (a *applier) prepare(ctx context.Context, p *followPlan) error {
-	if _, err := a.conn.PgConn().Exec(ctx, applySettings).ReadAll(); err != nil {
+	if _, err := a.conn.PgConn().Exec(ctx, applySettings+"; "+meetTable).ReadAll(); err != nil {
 		return fmt.Errorf("prepare to apply: %w", safe(err))
 	}
 	for _, f := range p.all {
