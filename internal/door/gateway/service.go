@@ -171,7 +171,7 @@ func (s *session) backward() (outcome string, said bool) {
 	case s.tally.lastMessage() == wire.ErrorResponse: // a server says FATAL before it hangs up
 		return "error", true
 	default:
-		e = &End{SQLState: "08006", Message: "the connection to the database was lost", Outcome: "error"}
+		e = &End{SQLState: "57P02", Message: "the connection to the database was lost", Outcome: "error"}
 	}
 	if f.AtBoundary() { // inside a message an error would be taken for data
 		s.client.hurry(s.g.grace())
