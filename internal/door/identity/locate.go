@@ -49,8 +49,12 @@ func ParseNetwork(cidr, country string) (Network, error) {
 // Places returns employer, workplace and network, in this order. An unknown country is "":
 // nothing is inferred from another place.
 func (l *Locator) Places(p Principal, addr netip.Addr, now time.Time) []trefoil.Place {
-	place := func(source, country string) trefoil.Place {
-		return trefoil.Place{At: p.AttestedAt.UTC(), By: p.AttestedBy, Country: country, Evidence: p.Evidence, Source: source}
+	place := func(source, country string, other *Attestation) trefoil.Place {
+		by := Attestation{By: p.AttestedBy, At: p.AttestedAt, Evidence: p.Evidence}
+		if other != nil {
+			by = *other
+		}
+		return trefoil.Place{At: by.At.UTC(), By: by.By, Country: country, Evidence: by.Evidence, Source: source}
 	}
 	employer := ""
 	if p.Employer != "" || p.Service { // only a service may leave its employer to be the exporter
@@ -60,7 +64,7 @@ func (l *Locator) Places(p Principal, addr netip.Addr, now time.Time) []trefoil.
 	if p.Site != "" {
 		workplace = l.Sites[p.Site]
 	}
-	return []trefoil.Place{place("employer", employer), place("workplace", workplace), l.Network(addr, now)}
+	return []trefoil.Place{place("employer", employer, p.EmployerBy), place("workplace", workplace, p.WorkplaceBy), l.Network(addr, now)}
 }
 
 // Network places an address alone: for whoever has not said yet who they are.

@@ -57,6 +57,15 @@ func NewVerifier(password string, iterations int) (string, error) {
 	if password == "" || iterations < MinIterations || iterations > MaxIterations {
 		return "", fmt.Errorf("make verifier: an empty password, or iterations not in %d to %d", MinIterations, MaxIterations)
 	}
+	salt := make([]byte, 16)
+	if _, err := rand.Read(salt); err != nil {
+		return "", fmt.Errorf("draw salt: %w", err)
+	}
+	return makeVerifier(password, scram.KeyFactors{Salt: string(salt), Iters: iterations})
+}
+
+// makeVerifier makes a verifier of a password with a given salt and iterations.
+func makeVerifier(password string, with scram.KeyFactors) (string, error) {
 	client, err := scram.SHA256.NewClient("", password, "")
 	if err != nil {
 		// What SASLprep refuses, PostgreSQL and its clients use as it is.
@@ -64,14 +73,10 @@ func NewVerifier(password string, iterations int) (string, error) {
 			return "", fmt.Errorf("make verifier: %w", err)
 		}
 	}
-	salt := make([]byte, 16)
-	if _, err := rand.Read(salt); err != nil {
-		return "", fmt.Errorf("draw salt: %w", err)
-	}
-	c, err := client.GetStoredCredentialsWithError(scram.KeyFactors{Salt: string(salt), Iters: iterations})
+	c, err := client.GetStoredCredentialsWithError(with)
 	if err != nil {
 		return "", fmt.Errorf("make verifier: %w", err)
 	}
 	enc := base64.StdEncoding.EncodeToString
-	return fmt.Sprintf("%s%d:%s$%s:%s", scheme, iterations, enc(salt), enc(c.StoredKey), enc(c.ServerKey)), nil
+	return fmt.Sprintf("%s%d:%s$%s:%s", scheme, with.Iters, enc([]byte(with.Salt)), enc(c.StoredKey), enc(c.ServerKey)), nil
 }
