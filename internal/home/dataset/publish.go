@@ -32,6 +32,7 @@ func (t *target) publish(ctx context.Context, p *plan, r *Report) error {
 			what string
 			run  func() error
 		}{
+			{"remember its columns", func() error { return t.remember(ctx, tx, p) }},
 			{"describe the dataset", func() error { return describe(ctx, tx, p.def, r) }},
 			{"retire old schemas", func() error { return t.retire(ctx, tx) }},
 			{"rename schemas", func() error { return t.rename(ctx, tx, append(p.schemas(), infoSchema)) }},
@@ -59,7 +60,7 @@ func execAll(ctx context.Context, tx pgx.Tx, statements ...string) error {
 // retire renames every schema of the present generation and takes it from the group.
 func (t *target) retire(ctx context.Context, tx pgx.Tx) error {
 	rows, err := tx.Query(ctx, `SELECT nspname::text, oid::bigint FROM pg_catalog.pg_namespace
-		WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'
+		WHERE nspname !~ '^pg_' AND nspname NOT IN ('information_schema', 'trefoil_care')
 		AND NOT pg_catalog.starts_with(nspname::text, $1) AND NOT pg_catalog.starts_with(nspname::text, $2)
 		AND (nspname <> 'public' OR EXISTS (SELECT FROM pg_catalog.pg_class WHERE relnamespace = pg_namespace.oid)
 			OR EXISTS (SELECT FROM pg_catalog.pg_namespace n WHERE n.nspname = $3)) ORDER BY 1`,

@@ -128,6 +128,9 @@ func (s *source) copyOut(ctx context.Context, t *table, r *rowReader, need []int
 		return ctx.Err()
 	}
 	defer func() { s.workers <- c }()
+	if err := sameTable(ctx, c.PgConn(), t); err != nil {
+		return err
+	}
 	if _, err := c.PgConn().CopyTo(ctx, r, copySQL(t, need)); err != nil {
 		return fmt.Errorf("read %s from the source: %w", t.name, safe(err))
 	}

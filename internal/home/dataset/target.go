@@ -169,6 +169,9 @@ func (t *target) begin(ctx context.Context, p *plan) error {
 				return fmt.Errorf("create shadow schema: %w", safe(err))
 			}
 		}
+		if err := t.sameColumns(ctx, tx, p); err != nil {
+			return err
+		}
 		return p.types.create(ctx, tx)
 	})
 }

@@ -168,7 +168,7 @@ func (p *plan) extra(ctx context.Context, conn *pgx.Conn) ([]string, error) {
 	rows, err := conn.Query(ctx, `SELECT n.nspname::text, c.relname::text, coalesce((SELECT pg_catalog.array_agg(a.attname::text ORDER BY a.attnum)
 			FROM pg_catalog.pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped), '{}')
 		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-		WHERE c.relkind IN ('r','p','v','m','f','S') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+		WHERE c.relkind IN ('r','p','v','m','f','S') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname NOT IN ('information_schema', 'trefoil_care')
 		AND n.nspname <> $1 AND NOT pg_catalog.starts_with(n.nspname::text, $2) AND NOT pg_catalog.starts_with(n.nspname::text, $3)
 		ORDER BY 1, 2`, infoSchema, shadowPrefix, oldPrefix)
 	if err != nil {
