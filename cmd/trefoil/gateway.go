@@ -35,5 +35,6 @@ func newGatewayCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&verbose, "verbose", "v", false, "log more")
+	cmd.AddCommand(newGatewayStatusCommand())
 	return cmd
 }

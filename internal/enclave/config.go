@@ -102,6 +102,8 @@ type Gateway struct {
 	CatalogAllowance  int64  `yaml:"catalog_allowance,omitempty"` // bytes per session under the session's permit
 	SummaryInterval   string `yaml:"summary_interval,omitempty"`
 	MaxSessions       int    `yaml:"max_sessions,omitempty"`
+	Metrics           string `yaml:"metrics,omitempty"` // address of /metrics, /healthz and /readyz; none: not served
+	Status            string `yaml:"status,omitempty"`  // socket for trefoil gateway status; default gateway.sock
 }
 
 // Log is the access log of this site.

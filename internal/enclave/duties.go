@@ -23,6 +23,7 @@ type scribe struct {
 	log    *accesslog.Log
 	origin string
 	now    func() time.Time
+	meters *meters
 }
 
 // Record implements gateway.Recorder: it returns once the record is durable at the site.
@@ -45,6 +46,7 @@ func (s *scribe) append(ctx context.Context, b *trefoil.Body) (*ticketed, error)
 	if err != nil {
 		return nil, fmt.Errorf("append record: %w", err)
 	}
+	s.meters.observe(b)
 	return &ticketed{record: r, ticket: t}, nil
 }
 

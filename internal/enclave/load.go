@@ -172,6 +172,7 @@ func (c *Config) resolve(dir string) {
 	def(&c.Purposes, "purposes.yaml")
 	def(&c.People, "people.yaml")
 	def(&c.Policy, "policy")
+	def(&c.Gateway.Status, "gateway.sock")
 	if len(c.Region) == 0 {
 		c.Region = []string{"EEA", "GB", "CH"}
 	}
@@ -179,7 +180,7 @@ func (c *Config) resolve(dir string) {
 		join(dir, &c.Catalogs[i])
 	}
 	for _, p := range []*string{&c.Datasets, &c.Purposes, &c.People, &c.Policy, &c.NetworkCountries,
-		&c.Gateway.Certificate, &c.Gateway.Key, &c.Gateway.ClientCertificate, &c.Gateway.ClientKey, &c.Gateway.SpillDir,
+		&c.Gateway.Certificate, &c.Gateway.Key, &c.Gateway.ClientCertificate, &c.Gateway.ClientKey, &c.Gateway.SpillDir, &c.Gateway.Status,
 		&c.Log.Directory, &c.Log.Key, &c.Monitor.Token,
 		&c.Keys.Pseudonyms, &c.Keys.Staff, &c.Keys.Statements, &c.Keys.Digests} {
 		join(dir, p)

@@ -26,7 +26,7 @@ import (
 // It stops in this order: sessions first, since their last records need the log; then the
 // duties, which append too; then the log; then the clusters.
 func RunGateway(ctx context.Context, c *Config, logger *slog.Logger) (err error) {
-	p := &process{config: c, logger: logger}
+	p := &process{config: c, logger: logger, meters: newMeters()}
 	defer func() { err = errors.Join(err, p.close()) }()
 	for _, step := range []func(context.Context) error{p.readRules, p.openLog, p.openClusters, p.openStore, p.makeGateway} {
 		if err := step(ctx); err != nil {
@@ -55,6 +55,7 @@ type process struct {
 	auth     *Authoriser
 	gateway  *gateway.Gateway
 	routes   *routes
+	meters   *meters
 }
 
 func (p *process) readRules(context.Context) error {
@@ -85,7 +86,7 @@ func (p *process) openLog(ctx context.Context) error {
 	if p.log, err = p.config.OpenLog(ctx, p.logger); err != nil {
 		return err
 	}
-	p.scribe = &scribe{log: p.log, origin: p.config.Log.Origin, now: time.Now}
+	p.scribe = &scribe{log: p.log, origin: p.config.Log.Origin, now: time.Now, meters: p.meters}
 	if p.listener, err = net.Listen("tcp", p.config.Log.Listen); err != nil {
 		return fmt.Errorf("serve log: %w", err)
 	}
@@ -138,7 +139,7 @@ func (p *process) makeGateway(ctx context.Context) error {
 		Directory: p.rules.People.Directory, Locator: locator, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
 		Releases: &runner{rules: p.rules, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
-			permitter: release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), limits: p.releaseLimits(),
+			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), p.meters}, meters: p.meters, limits: p.releaseLimits(),
 			store:  release.NewStore(heldMemory, heldDisk),
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
 		Limits: limits, Logger: p.logger,
@@ -200,6 +201,9 @@ func (p *process) run(ctx context.Context) error {
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
 	all.Go(func() { p.routes.run(work) })
+	if err := p.serveOperator(work, &all); err != nil {
+		p.logger.Error("the gateway runs without it", "error", err)
+	}
 
 	serving, cancel := context.WithCancelCause(ctx)
 	go func() {

@@ -28,6 +28,7 @@ type runner struct {
 	store     *release.Store
 	keyer     keyer
 	epoch     *release.Epoch
+	meters    *meters
 	logger    *slog.Logger
 
 	mu     sync.Mutex
@@ -48,7 +49,7 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 	session, err := release.New(release.Config{
 		Client: s.Client, Server: s.Server, Origin: r.rules.Config.Log.Origin, Access: s.Access,
 		Evidence: opened.Evidence, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
-		FixedSoFar: s.Fixed, Recorder: recorder{r.log}, Permitter: r.permitter, Trust: r.trust,
+		FixedSoFar: s.Fixed, Recorder: measuredRecorder{recorder{r.log}, r.meters}, Permitter: r.permitter, Trust: r.trust,
 		AllowUnpermitted: opened.InRegion && r.others != nil, Others: r.others,
 		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,
 		Limits: r.limits, Store: r.store, SpillDir: r.rules.Config.Gateway.SpillDir, Logger: r.logger,
