@@ -147,7 +147,8 @@ type work struct {
 	b      *Builder
 	p      *plan
 	s      *source
-	t      *target // nil: nothing is loaded, rows are digested only
+	t      *target               // nil: nothing is loaded, rows are digested only
+	tap    func(*table) *lineTap // set to compare rows with those that stand
 	memory atomic.Int64
 	mu     sync.Mutex
 	held   map[*table]*heldTable

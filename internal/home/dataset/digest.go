@@ -8,10 +8,6 @@ import (
 	"sort"
 )
 
-// ranges is how many key ranges a table's digest is kept in, so that a difference can be
-// placed.
-const ranges = 256
-
 // multiset is an order-independent digest of rows: the sum of a keyed 128-bit hash of each,
 // modulo 2^128, and their number. Without the key nobody can make two sets with equal sums,
 // nor search for a row; a row twice counts twice.
@@ -27,18 +23,12 @@ func (m *multiset) add(h [32]byte) {
 	m.n++
 }
 
-func (m *multiset) merge(o multiset) {
-	var carry uint64
-	m.lo, carry = bits.Add64(m.lo, o.lo, 0)
-	m.hi, _ = bits.Add64(m.hi, o.hi, carry)
-	m.n += o.n
-}
-
-// tableDigest is the digest of one table in ranges of its sort key.
+// tableDigest is the digest of one table.
 type tableDigest struct {
-	key    []byte
-	ranges [ranges]multiset
-	buf    []byte
+	key []byte
+	sum multiset
+	buf []byte
+	tap *lineTap // told of every line, as the dataset holds it; nil: nobody is
 }
 
 func newTableDigest(key []byte, table string) *tableDigest {
@@ -61,18 +51,15 @@ func (d *tableDigest) add(hi, _ uint64, line []byte) error {
 
 // count counts a line with its newline. SHA-256 of key ‖ line cut to 128 bits is a MAC here:
 // the cut hides the state that would let it be extended.
-func (d *tableDigest) count(hi uint64, line []byte) {
+func (d *tableDigest) count(_ uint64, line []byte) {
 	d.buf = append(d.buf[:len(d.key)], line...)
-	d.ranges[hi>>56].add(sha256.Sum256(d.buf))
+	d.sum.add(sha256.Sum256(d.buf))
+	if d.tap != nil {
+		d.tap.take(line)
+	}
 }
 
-func (d *tableDigest) total() multiset {
-	var t multiset
-	for _, r := range d.ranges {
-		t.merge(r)
-	}
-	return t
-}
+func (d *tableDigest) total() multiset { return d.sum }
 
 // String is the digest in hex.
 func (m multiset) String() string {

@@ -106,7 +106,7 @@ func (t *target) hand(ctx context.Context, p *followPlan, s *FlowState, at flow.
 		}
 		if err := execAll(ctx, tx, `CREATE TABLE trefoil_info.flow (state text NOT NULL, reason text NOT NULL, slot text NOT NULL, system text NOT NULL,
 			position pg_lsn NOT NULL, shape jsonb NOT NULL, swept_at timestamptz NOT NULL, applied_at timestamptz NOT NULL,
-			batches bigint NOT NULL, rows bigint NOT NULL, orphans bigint NOT NULL)`); err != nil {
+			batches bigint NOT NULL, rows bigint NOT NULL, orphans bigint NOT NULL)`, meetTable); err != nil {
 			return fmt.Errorf("hand the dataset to the flow: %w", safe(err))
 		}
 		_, err := tx.Exec(ctx, `INSERT INTO trefoil_info.flow SELECT 'following', '', $1, $2, $3::text::pg_lsn, $4::text::jsonb, snapshot_at,

@@ -69,26 +69,35 @@ func closeConn(c *pgx.Conn) {
 
 // openSource takes the snapshot and reads the schema in it.
 func openSource(ctx context.Context, dsn string, workers int) (*source, error) {
-	s := &source{workers: make(chan *pgx.Conn, workers)}
+	return openSourceAt(ctx, dsn, workers, "", time.Time{})
+}
+
+// openSourceAt looks at the source as of a snapshot that another session exported at a time;
+// "" takes a new one. The other must hold it until this returns.
+func openSourceAt(ctx context.Context, dsn string, workers int, snapshot string, at time.Time) (*source, error) {
+	s := &source{workers: make(chan *pgx.Conn, workers), at: at.UTC()}
 	var err error
 	if s.leader, err = connect(ctx, dsn, ""); err != nil {
 		return nil, fmt.Errorf("connect to the source: %w", err)
 	}
-	if err := s.share(ctx, dsn, workers); err != nil {
+	if err := s.share(ctx, dsn, workers, snapshot); err != nil {
 		s.close()
 		return nil, err
 	}
 	return s, nil
 }
 
-func (s *source) share(ctx context.Context, dsn string, workers int) error {
+func (s *source) share(ctx context.Context, dsn string, workers int, id string) error {
 	var err error
 	s.tx, err = s.leader.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return fmt.Errorf("begin snapshot: %w", safe(err))
 	}
-	var id string
-	if err := s.tx.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp()").Scan(&id, &s.at); err != nil {
+	if id != "" {
+		if _, err := s.tx.Exec(ctx, "SET TRANSACTION SNAPSHOT "+literal(id)); err != nil {
+			return fmt.Errorf("share snapshot: %w", safe(err))
+		}
+	} else if err := s.tx.QueryRow(ctx, "SELECT pg_catalog.pg_export_snapshot(), pg_catalog.clock_timestamp()").Scan(&id, &s.at); err != nil {
 		return fmt.Errorf("export snapshot: %w", safe(err))
 	}
 	s.at = s.at.UTC()

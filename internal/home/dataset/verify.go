@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sort"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
-	"github.com/trefoil-eu/trefoil/internal/home/transform"
 )
 
 // Verification compares a dataset with what a fresh build would give.
@@ -21,8 +20,11 @@ type Verification struct {
 	Digest   string // of what a fresh build would give
 	Measured trefoil.Measured
 	Tables   []TableVerification
-	Extra    []string // tables and columns that the definition does not have
-	Stale    bool     // it was built from another definition
+	Extra    []string  // tables and columns that the definition does not have
+	Stale    bool      // it was built from another definition
+	AsOf     time.Time // the source's clock at the snapshot that it was compared with
+	Position string    // of the source's log, where a flow brought the dataset to exactly that snapshot
+	Note     string    // how far the comparison goes, where that needs saying
 }
 
 // TableVerification compares one table.
@@ -31,13 +33,33 @@ type TableVerification struct {
 	Equal   bool
 	Fresh   int64  // rows that a fresh build would hold
 	Held    int64  // rows that are there
-	Ranges  []int  // which of the 256 ranges of the sort key differ
+	Ranges  []int  // which of the 4096 key ranges differ
 	Problem string // why the table could not be compared, "" when it was
+
+	Rows    []RowDifference // the first rows that differ
+	More    int             // how many more that were looked at differ
+	Unnamed int             // ranges that differ and whose rows were not looked at
+
+	Withheld   int64 // rows of a dataset that follows whose cell's columns are withheld though a fresh build would hold them
+	SmallCells int64 // cells that hold fewer persons than they must
+}
+
+// RowDifference names one row that differs, by its key as the dataset holds it: pseudonyms as
+// they are, any other key by a digest of this run. It holds no other value.
+type RowDifference struct {
+	Kind    string   // missing, extra, changed, doubled
+	Key     []string // column=value, or column#digest
+	Columns []string `json:",omitempty"` // changed: which
+	Place   string   `json:",omitempty"` // where the dataset keeps it (ctid)
 }
 
 // Verify reads the source again, transforms it, and compares it with the dataset by keyed
-// digests of rows: a changed, doubled, missing, added or swapped row is found. A source that
-// changed since the build differs too. Nothing is written to the cluster.
+// digests of rows: a changed, doubled, missing, added or swapped row is found and named.
+// Nothing is written to the dataset's tables.
+//
+// A dataset that is being followed is compared as of one snapshot of the source to which its
+// flow was brought, whatever is written meanwhile. One that nobody follows is compared with
+// the source as it is now: a source that moved on since differs, which is what it should say.
 func (b *Builder) Verify(ctx context.Context, name string) (*Verification, error) {
 	v, err := b.verify(ctx, name)
 	if err != nil {
@@ -68,99 +90,45 @@ func (b *Builder) verify(ctx context.Context, name string) (*Verification, error
 	if err != nil {
 		return nil, err
 	}
-	s, err := openSource(ctx, sourceDSN, b.cfg.Workers)
+	m, err := b.meet(ctx, clusterDSN, name)
+	if err != nil {
+		return nil, err
+	}
+	defer m.part()
+	s, err := openSourceAt(ctx, sourceDSN, b.cfg.Workers, m.snapshot, m.at)
 	if err != nil {
 		return nil, err
 	}
 	defer s.close()
-	p, err := b.makePlan(name, s.schema)
-	if err != nil {
-		return nil, err
-	}
-	w := &work{b: b, p: p, s: s, held: map[*table]*heldTable{}}
-	if err := w.all(ctx); err != nil {
-		return nil, err
-	}
-	fresh := w.report()
 	conn, err := connectTo(ctx, clusterDSN, name, "; SET ROLE "+postgres.OwnerRole)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the dataset's database: %w", err)
 	}
 	defer closeConn(conn)
-	out := &Verification{Dataset: name, Equal: true, Digest: fresh.Measured.Digest, Measured: fresh.Measured, Stale: info.DefinitionHash != p.hash}
-	if _, err := conn.Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"); err != nil {
-		return nil, safe(err)
-	}
-	for _, t := range p.tables {
-		if !t.held {
-			continue
-		}
-		tv, err := w.compare(ctx, conn, t)
-		if err != nil {
-			return nil, err
-		}
-		out.Equal = out.Equal && tv.Equal
-		out.Tables = append(out.Tables, *tv)
-	}
-	if out.Extra, err = p.extra(ctx, conn); err != nil {
+	if err := fix(ctx, conn); err != nil {
 		return nil, err
 	}
-	out.Equal = out.Equal && len(out.Extra) == 0 && !out.Stale
-	sort.Slice(out.Tables, func(i, j int) bool { return out.Tables[i].Table < out.Tables[j].Table })
-	return out, nil
-}
-
-// compare digests one table of the dataset and sets it beside the fresh digest.
-func (w *work) compare(ctx context.Context, conn *pgx.Conn, t *table) (*TableVerification, error) {
-	fresh := w.held[t].digest
-	total := fresh.total()
-	out := &TableVerification{Table: t.name, Fresh: total.n}
-	key, err := w.orderKey(t)
+	m.part()
+	p, err := b.makePlan(name, s.schema)
 	if err != nil {
 		return nil, err
 	}
-	held := newTableDigest(w.b.digest, w.p.ds.Name+"\x00"+t.name)
-	rows := t.heldReader(held, key)
-	sub, err := conn.Begin(ctx) // inside the transaction: a savepoint
+	v, err := b.compare(ctx, p, s, conn, compareOptions{live: m.follows})
 	if err != nil {
-		return nil, safe(err)
+		return nil, err
 	}
-	sql := fmt.Sprintf("COPY (SELECT %s FROM %s) TO STDOUT", t.columnList(), t.src.Name.Quoted())
-	if _, err := conn.PgConn().CopyTo(ctx, rows, sql); err != nil {
-		if sqlState(err) == "" {
-			return nil, fmt.Errorf("read %s of the dataset: %w", t.name, safe(err))
-		}
-		out.Problem = safe(err).Error()
-		return out, rollback(ctx, sub)
-	}
-	if err := sub.Commit(ctx); err != nil {
-		return nil, safe(err)
-	}
-	out.Held = held.total().n
-	out.Equal = held.total() == total
-	for i := range fresh.ranges {
-		if !out.Equal && fresh.ranges[i] != held.ranges[i] {
-			out.Ranges = append(out.Ranges, i)
-		}
-	}
-	return out, nil
+	v.Stale = info.DefinitionHash != p.hash
+	v.Equal = v.Equal && !v.Stale
+	v.Position, v.Note = m.position, m.note
+	return v, nil
 }
 
-func rollback(ctx context.Context, tx pgx.Tx) error {
-	if err := tx.Rollback(ctx); err != nil {
-		return safe(err)
+// fix begins a transaction whose one snapshot all later statements see.
+func fix(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.PgConn().Exec(ctx, "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SELECT pg_catalog.pg_current_snapshot()").ReadAll(); err != nil {
+		return fmt.Errorf("open the dataset: %w", safe(err))
 	}
 	return nil
-}
-
-// heldReader reads lines of the dataset itself: every column as it is.
-func (t *table) heldReader(d *tableDigest, orderKey []byte) *rowReader {
-	as := &table{name: t.name, src: t.src, held: true, order: t.order, lead: t.lead, whole: t.whole}
-	for i, c := range t.out {
-		as.out = append(as.out, &outColumn{name: c.name, read: i, sqlType: c.sqlType, tr: &transform.Transform{Clear: true}})
-		as.read = append(as.read, c.name)
-	}
-	return as.newReader(d, orderKey)
 }
 
 // extra lists what is in the dataset's database and not in its definition.

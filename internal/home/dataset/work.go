@@ -30,7 +30,20 @@ func (r *work) read(ctx context.Context, t *table) (*heldTable, error) {
 	r.mu.Lock()
 	r.held[t] = h
 	r.mu.Unlock()
+	var tap *lineTap
+	if r.tap != nil && t.held {
+		tap = r.tap(t)
+	}
+	if tap != nil && tap.early {
+		tap.next, tap.cells = into, h.cells
+		into = tap
+	} else {
+		h.digest.tap = tap
+	}
 	rows := t.newReader(into, key)
+	if tap != nil {
+		tap.rows = rows
+	}
 	rows.cells = h.cells
 	rows.report = func(n, bytes int64) { r.b.cfg.Progress.Advance(t.name, n, bytes) }
 	if err := r.s.copyOut(ctx, t, rows, nil); err != nil {
