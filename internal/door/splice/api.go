@@ -29,6 +29,9 @@ type Handler interface {
 	Ended(c Conn, err error)
 }
 
+// goodbye is how long a peer that has our last words may take to hang up.
+const goodbye = 500 * time.Millisecond
+
 // Options of an adopted connection.
 type Options struct {
 	Stall time.Duration // a peer that takes no byte for so long breaks the connection; ≤ 0: never
@@ -37,12 +40,12 @@ type Options struct {
 // Conn is a connection that a Loop owns. Its methods may be called on its loop only: in a
 // Handler's calls, or in functions given to Post.
 type Conn interface {
-	// Send queues bytes for the peer. They may be overwritten once Send returned, except that
-	// bytes which Received was given (and parts of them) are not copied and stay as they are
-	// for that call anyway. Bytes of one call to a handler leave in one write where they can.
+	// Send queues bytes for the peer; the caller may overwrite them once Send returned. Bytes
+	// that Received was given are not copied, others are. What one call to a handler sends
+	// leaves in one write where it can.
 	Send(b []byte)
-	// Blocked reports that the peer has not taken everything up to the last handler's call:
-	// stop producing for it (Pause the other side) until Drained.
+	// Blocked hands over what is queued and reports that the peer does not take all of it now:
+	// stop producing for it (Pause the other side) until Drained. Ask it after each Received.
 	Blocked() bool
 	// Pause stops Received; Resume goes on, first with what was not taken. Both may be
 	// repeated. Ended is noticed only while not paused.
@@ -53,9 +56,10 @@ type Conn interface {
 	// CloseWrite ends our stream after what was sent.
 	CloseWrite()
 	// Finish sends what is queued, ends our stream, reads and drops what the peer still says,
-	// and closes when it ends or after wait. The handler hears nothing more. Closing with
-	// unread bytes would reset the connection, and the peer might never see our last words.
-	Finish(wait time.Duration)
+	// and closes when it ends or after wait; then closed is called on the loop (it may be nil).
+	// The handler hears nothing more. Closing with unread bytes would reset the connection,
+	// and the peer might never see our last words.
+	Finish(wait time.Duration, closed func())
 	// Close closes at once. Nothing is called for this Conn afterwards.
 	Close()
 	// Loop returns the loop that owns the Conn.
@@ -76,3 +80,10 @@ type Loop interface {
 	// Close closes all Conns without a word, ends the loop, and waits for it.
 	Close()
 }
+
+// nobody handles connections that are only being closed.
+type nobody struct{}
+
+func (nobody) Received(_ Conn, b []byte) int { return len(b) }
+func (nobody) Drained(Conn)                  {}
+func (nobody) Ended(c Conn, _ error)         { c.Close() }

@@ -1,0 +1,477 @@
+//go:build linux && (amd64 || arm64)
+
+package splice
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"syscall"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// flag is one thing that is so of a connection.
+type flag uint16
+
+const (
+	paused   flag = 1 << iota // the handler wants no bytes now
+	ended                     // nothing more will be received
+	touched                   // in the loop's list of connections to settle
+	queued                    // in the loop's list of connections to read again
+	blocked                   // the handler was told to wait for Drained
+	broken                    // writing failed: reading tells why
+	shutting                  // our stream ends after what is pending
+	shut                      // our stream has ended
+	lingered                  // only waiting for the peer's end
+)
+
+// econn is a Conn of an epollLoop. It holds no buffer unless bytes are stuck.
+type econn struct {
+	loop       *epollLoop
+	handler    Handler
+	tls        *TLS
+	out        []byte // to be sent in this round: in the loop's read buffer, or gathered
+	pending    []byte // not taken by the socket
+	kept       []byte // not taken by the handler
+	fd         int32  // -1 once closed
+	generation int32
+	interest   uint32 // what the kernel watches for; 0 may also mean: not registered
+	flags      flag
+	registered bool
+	gathered   bool // out is a buffer of the loop's spares
+	stall      time.Duration
+	progress   time.Time // when the socket last took something, while bytes are pending
+	unstall    func()    // stops the stall timer
+	closed     func()    // of Finish
+}
+
+func (c *econn) is(f flag) bool { return c.flags&f != 0 }
+func (c *econn) set(f flag)     { c.flags |= f }
+func (c *econn) clear(f flag)   { c.flags &^= f }
+
+// touch has the loop settle the connection after the handler's call.
+func (c *econn) touch() {
+	if !c.is(touched) {
+		c.set(touched)
+		c.loop.touched = append(c.loop.touched, c)
+	}
+}
+
+// Loop implements Conn.
+func (c *econn) Loop() Loop { return c.loop }
+
+// SetHandler implements Conn.
+func (c *econn) SetHandler(h Handler) { c.handler = h }
+
+// read takes what has arrived and gives it to the handler.
+func (c *econn) read() {
+	if kept := c.kept; kept != nil {
+		c.kept = nil
+		c.deliver(kept)
+		if c.fd >= 0 && !c.is(paused) {
+			c.readAgain() // TLS may have found the stream's end behind it
+		}
+		return
+	}
+	if c.tls != nil {
+		c.readTLS()
+		return
+	}
+	n, e := receive(int(c.fd), c.loop.buf)
+	switch {
+	case e == syscall.EAGAIN:
+	case e != 0:
+		c.end(e)
+	case n == 0:
+		c.end(nil)
+	default:
+		c.deliver(c.loop.buf[:n])
+	}
+}
+
+// readTLS opens what has arrived, in one go: at most a read and one record that waited for
+// its end, so it always fits.
+func (c *econn) readTLS() {
+	l, line := c.loop, c.tls.line
+	n, e := receive(int(c.fd), l.buf)
+	switch {
+	case e == syscall.EAGAIN:
+	case e != 0:
+		c.end(e)
+		return
+	case n == 0:
+		line.ended = true
+	default:
+		line.in = l.buf[:n]
+	}
+	got := 0
+	var err error
+	for err == nil && got < len(l.plain) {
+		n, err = c.tls.Read(l.plain[got:])
+		got += n
+	}
+	if len(line.in) > 0 && err == nil {
+		err = errors.New("more arrived than one read can open")
+	}
+	line.in = nil
+	c.sealed() // an answer to a key update, an alert
+	if got > 0 {
+		c.deliver(l.plain[:got])
+	}
+	var temporary net.Error
+	switch {
+	case err == nil, errors.As(err, &temporary) && temporary.Timeout():
+	case c.fd < 0 || c.is(ended):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		if c.is(paused) { // what was not taken comes first; the end is found again then
+			return
+		}
+		c.end(nil)
+	default:
+		c.end(err)
+	}
+}
+
+// deliver gives bytes to the handler and keeps what it does not take.
+func (c *econn) deliver(b []byte) {
+	if c.is(lingered) {
+		return
+	}
+	n := c.handler.Received(c, b)
+	if n < len(b) && c.fd >= 0 {
+		c.kept = append([]byte(nil), b[n:]...)
+		c.Pause()
+	}
+}
+
+// end tells the handler that nothing more will come.
+func (c *econn) end(err error) {
+	if c.is(ended) {
+		return
+	}
+	c.set(ended)
+	c.touch()
+	if c.is(lingered) {
+		c.Close()
+		return
+	}
+	c.handler.Ended(c, err)
+}
+
+// Send implements Conn.
+func (c *econn) Send(b []byte) {
+	if len(b) == 0 || c.fd < 0 || c.is(broken|shutting|shut) {
+		return
+	}
+	c.touch()
+	switch {
+	case c.out == nil && c.loop.holds(b):
+		c.out = b
+	case c.out != nil && !c.gathered && follows(c.out, b):
+		c.out = c.out[:len(c.out)+len(b)]
+	default:
+		if !c.gathered {
+			c.gather()
+		}
+		c.out = append(c.out, b...)
+	}
+}
+
+// holds reports whether b lies in a buffer that keeps its bytes until the handler's call is
+// over.
+func (l *epollLoop) holds(b []byte) bool { return within(l.buf, b) || within(l.plain, b) }
+
+func within(buf, b []byte) bool {
+	at, from := uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(unsafe.Pointer(unsafe.SliceData(buf)))
+	return at >= from && at < from+uintptr(len(buf))
+}
+
+// follows reports whether b begins where a ends, in the same buffer.
+func follows(a, b []byte) bool {
+	return cap(a) >= len(a)+len(b) && unsafe.Pointer(unsafe.SliceData(b)) == unsafe.Add(unsafe.Pointer(unsafe.SliceData(a)), len(a))
+}
+
+// gather moves what is to be sent into a buffer that can grow.
+func (c *econn) gather() {
+	var b []byte
+	if n := len(c.loop.spare); n > 0 {
+		b, c.loop.spare = c.loop.spare[n-1], c.loop.spare[:n-1]
+	}
+	c.out, c.gathered = append(b[:0], c.out...), true
+}
+
+// push hands what is queued to the socket.
+func (c *econn) push() {
+	if c.out == nil {
+		return
+	}
+	b, gathered := c.out, c.gathered
+	c.out, c.gathered = nil, false
+	if c.tls != nil {
+		_, err := c.tls.Write(b)
+		c.sealed()
+		if err != nil {
+			c.set(broken)
+		}
+	} else {
+		c.transmit(b)
+	}
+	if gathered && cap(b) <= 1<<20 && len(c.loop.spare) < 8 {
+		c.loop.spare = append(c.loop.spare, b[:0])
+	}
+}
+
+// sealed sends the records that TLS has made.
+func (c *econn) sealed() {
+	if b := c.loop.cipher; len(b) > 0 {
+		c.loop.cipher = b[:0]
+		c.transmit(b)
+		if cap(b) > 1<<20 {
+			c.loop.cipher = nil
+		}
+	}
+}
+
+// transmit sends bytes after what is pending, and keeps what the socket does not take.
+func (c *econn) transmit(b []byte) {
+	if c.is(broken) {
+		return
+	}
+	if len(c.pending) > 0 {
+		c.pending = append(c.pending, b...)
+		return
+	}
+	n, e := transmit(int(c.fd), b)
+	switch {
+	case e == 0 && n == len(b):
+		return
+	case e != 0 && e != syscall.EAGAIN:
+		c.fail()
+		return
+	case e != 0:
+		n = 0
+	}
+	c.pending = append([]byte(nil), b[n:]...)
+	c.watchStall()
+	c.touch()
+}
+
+// flush sends what is pending, now that the socket takes some.
+func (c *econn) flush() {
+	if len(c.pending) == 0 {
+		c.touch()
+		return
+	}
+	n, e := transmit(int(c.fd), c.pending)
+	if e == syscall.EAGAIN {
+		return
+	}
+	if e != 0 {
+		c.fail()
+		return
+	}
+	c.progress = time.Now()
+	if c.pending = c.pending[n:]; len(c.pending) > 0 {
+		return
+	}
+	c.pending = nil
+	c.touch()
+	if c.is(shutting) {
+		c.shutdown()
+	}
+	if c.is(blocked) {
+		c.clear(blocked)
+		c.handler.Drained(c)
+	}
+}
+
+// fail notes that nothing can be sent any more. Why is told by reading: a server says FATAL
+// before it hangs up.
+func (c *econn) fail() {
+	c.set(broken)
+	c.pending = nil
+	c.touch()
+	if c.is(lingered) {
+		c.Close()
+	}
+}
+
+// watchStall breaks the connection when its peer takes nothing for too long.
+func (c *econn) watchStall() {
+	c.progress = time.Now()
+	if c.stall <= 0 || c.unstall != nil {
+		return
+	}
+	var check func()
+	check = func() {
+		c.unstall = nil
+		quiet := time.Since(c.progress)
+		switch {
+		case c.fd < 0 || len(c.pending) == 0:
+		case quiet >= c.stall:
+			c.fail()
+			c.end(ErrStalled)
+		default:
+			c.unstall = c.loop.After(c.stall-quiet, check)
+		}
+	}
+	c.unstall = c.loop.After(c.stall, check)
+}
+
+// Blocked implements Conn.
+func (c *econn) Blocked() bool {
+	if c.fd < 0 {
+		return false
+	}
+	c.push()
+	if len(c.pending) > 0 {
+		c.set(blocked)
+	}
+	return c.is(blocked)
+}
+
+// Pause implements Conn.
+func (c *econn) Pause() {
+	if !c.is(paused) {
+		c.set(paused)
+		c.touch()
+	}
+}
+
+// Resume implements Conn.
+func (c *econn) Resume() {
+	if c.fd < 0 || !c.is(paused) {
+		return
+	}
+	c.clear(paused)
+	c.touch()
+	if c.kept != nil || c.tls != nil || !c.registered {
+		c.readAgain()
+	}
+}
+
+// readAgain has the loop read without an event.
+func (c *econn) readAgain() {
+	if !c.is(queued) {
+		c.set(queued)
+		c.loop.again = append(c.loop.again, c)
+	}
+}
+
+// CloseWrite implements Conn.
+func (c *econn) CloseWrite() {
+	if c.fd < 0 || c.is(shutting|shut) {
+		return
+	}
+	c.push()
+	if c.tls != nil {
+		_ = c.tls.CloseWrite()
+		c.sealed()
+	}
+	if len(c.pending) > 0 {
+		c.set(shutting)
+		return
+	}
+	c.shutdown()
+}
+
+func (c *econn) shutdown() {
+	c.clear(shutting)
+	c.set(shut)
+	_ = unix.Shutdown(int(c.fd), unix.SHUT_WR)
+	if c.is(lingered) {
+		c.loop.After(goodbye, c.Close)
+	}
+}
+
+// Finish implements Conn.
+func (c *econn) Finish(wait time.Duration, closed func()) {
+	if c.fd < 0 {
+		if closed != nil {
+			closed()
+		}
+		return
+	}
+	c.closed, c.kept, c.handler = closed, nil, nobody{}
+	c.set(lingered)
+	if c.is(shut) {
+		c.loop.After(goodbye, c.Close)
+	}
+	c.CloseWrite()
+	if c.is(ended|broken) && len(c.pending) == 0 {
+		c.Close()
+		return
+	}
+	c.Resume()
+	if c.is(shutting) {
+		c.loop.After(wait, c.Close)
+	}
+}
+
+// Close implements Conn.
+func (c *econn) Close() {
+	if c.fd < 0 {
+		return
+	}
+	c.push()
+	if c.tls != nil && !c.is(shut|shutting|broken) && len(c.pending) == 0 {
+		_ = c.tls.CloseWrite() // a goodbye, if it can be had for nothing
+		c.sealed()
+	}
+	c.loop.conns[c.fd] = nil
+	_ = unix.Close(int(c.fd)) // the kernel takes it out of the epoll set
+	c.fd, c.pending, c.kept, c.out = -1, nil, nil, nil
+	if c.unstall != nil {
+		c.unstall()
+	}
+	if f := c.closed; f != nil {
+		c.closed = nil
+		f()
+	}
+}
+
+// want tells the kernel which events matter now.
+func (c *econn) want() {
+	if c.fd < 0 {
+		return
+	}
+	var events uint32
+	if !c.is(paused | ended) {
+		events |= unix.EPOLLIN
+	}
+	if len(c.pending) > 0 {
+		events |= unix.EPOLLOUT
+	}
+	switch {
+	case c.registered && events == c.interest:
+	case c.registered:
+		e := unix.EpollEvent{Events: events, Fd: c.fd, Pad: c.generation}
+		if unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_MOD, int(c.fd), &e) == nil {
+			c.interest = events
+		}
+	case events != 0:
+		if err := c.register(events); err != nil {
+			c.end(err)
+		}
+	}
+}
+
+func (c *econn) register(events uint32) error {
+	e := unix.EpollEvent{Events: events, Fd: c.fd, Pad: c.generation}
+	if err := unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_ADD, int(c.fd), &e); err != nil {
+		return fmt.Errorf("watch socket: %w", err)
+	}
+	c.interest, c.registered = events, true
+	return nil
+}
+
+// deregister stops events of a connection that has nothing to do now: the kernel reports a
+// broken one over and over, wanted or not.
+func (c *econn) deregister() {
+	_ = unix.EpollCtl(c.loop.epoll, unix.EPOLL_CTL_DEL, int(c.fd), nil)
+	c.interest, c.registered = 0, false
+}
