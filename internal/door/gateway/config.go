@@ -17,8 +17,12 @@ type Config struct {
 	TLS        *tls.Config    // offered to clients when set
 	RequireTLS bool           // clients without TLS are refused
 
-	Directory  *identity.Directory
-	Locator    *identity.Locator
+	Directory    *identity.Directory
+	Locator      *identity.Locator
+	OIDC         *identity.OIDC         // nil: nobody logs in with an ID token
+	Certificates *identity.Certificates // nil: nobody logs in with a certificate
+	Sources      Sources                // nil: nobody logs in with a source's own password
+
 	Authoriser Authoriser
 	Recorder   Recorder
 	Accountant Accountant // nil: statements are counted, not attributed
@@ -36,6 +40,10 @@ type Config struct {
 type Limits struct {
 	Sessions         int           // at once; default 1000
 	SessionsPer      int           // at once, of one principal; default 500
+	PersonSessions   int           // at once, of one person; default 50, at most SessionsPer
+	PersonPerSec     int           // new sessions of one person a second, after a burst of 20 times as many; default 5; < 0: no bound
+	ServicePerSec    int           // the same of one service; default 2000
+	RefusedPerMinute int           // refusals of one principal after its login; then it waits; default 60; < 0: no bound
 	HalfOpen         int           // connections that are not authenticated yet; default 1024
 	HalfOpenPer      int           // of one address; default 256
 	Startup          time.Duration // from accept to authenticated; default 15 s
@@ -56,6 +64,10 @@ type Limits struct {
 func (l *Limits) defaults() {
 	def(&l.Sessions, 1000)
 	def(&l.SessionsPer, 500)
+	def(&l.PersonSessions, 50)
+	def(&l.PersonPerSec, 5)
+	def(&l.ServicePerSec, 2000)
+	def(&l.RefusedPerMinute, 60)
 	def(&l.HalfOpen, 1024)
 	def(&l.HalfOpenPer, 256)
 	def(&l.Startup, 15*time.Second)

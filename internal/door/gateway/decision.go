@@ -27,6 +27,8 @@ type Request struct {
 	Database  string            // the client's dbname: a source database or a dataset
 	Params    map[string]string // the client's start-up parameters
 	Session   string            // 32 hex digits; goes into Access.Session
+	Local     bool              // from this machine: the loopback network or a Unix socket
+	BySource  bool              // logged in with the password that the source database holds
 	At        time.Time
 }
 
@@ -38,6 +40,8 @@ type Decision struct {
 	Notice  string    // one line, shown at connect; "" for none
 	Refusal Refusal   // why, when Path is Deny
 	Until   time.Time // the session ends then; zero = no end
+	// UntilMessage is what the client is told at Until; "" when a grant ends then.
+	UntilMessage string
 }
 
 // Target is the database server behind a session and the login there.
@@ -47,6 +51,9 @@ type Target struct {
 	TLS      *tls.Config // with the gateway's client certificate; nil = no TLS
 	Role     string
 	Password string // SCRAM-SHA-256; "" when the certificate logs in
+	// Keys log in where the server holds the verifier that the client was checked against;
+	// the gateway sets them for sessions whose client used the source's own password.
+	Keys     *identity.Keys
 	Database string // the physical name
 	// Startup are parameters the server is always started with; they win over the client's.
 	Startup map[string]string

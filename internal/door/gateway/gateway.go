@@ -1,12 +1,14 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -18,8 +20,10 @@ import (
 type Gateway struct {
 	c         Config
 	listeners []net.Listener
-	binding   []byte
+	live      atomic.Pointer[live]
 	limiter   *identity.Limiter
+	opens     *identity.Rates // new sessions, by principal
+	refused   *identity.Rates // refusals after the login, by principal
 	refusals  meter
 	cancels   *guesses
 	sessions  *registry
@@ -35,10 +39,12 @@ func New(c Config) (*Gateway, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	g := &Gateway{c: c, listeners: c.Listeners, binding: endPoint(c.TLS), limiter: identity.NewLimiter(c.Now),
-		refusals: meter{most: c.Limits.RefusalsPerSec}, cancels: newGuesses(c.Limits.CancelsPerMinute),
+	g := &Gateway{c: c, listeners: c.Listeners, limiter: identity.NewLimiter(c.Now),
+		opens: identity.NewRates(c.Now), refused: identity.NewRates(c.Now), refusals: meter{most: c.Limits.RefusalsPerSec}, cancels: newGuesses(c.Limits.CancelsPerMinute),
 		sessions: newRegistry(c.Limits), half: newHalfOpen(c.Limits), draining: make(chan struct{})}
 	g.clerk = newClerk(g)
+	g.live.Store(newLive(Live{Directory: c.Directory, Locator: c.Locator, OIDC: c.OIDC, Certificates: c.Certificates, TLS: c.TLS,
+		RequireTLS: c.RequireTLS, Limits: c.Limits}))
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
 	for _, addr := range c.Listen {
 		l, err := lc.Listen(context.Background(), "tcp", addr)
@@ -160,80 +166,79 @@ func (g *Gateway) serve(ctx context.Context, raw net.Conn, addr netip.Addr) {
 		return
 	}
 	access := trefoil.Access{Session: id}
-	var who identity.Principal
+	var in login
 	var secret int
 	if r == nil {
-		who, secret, r = g.admit(h, &access)
+		in, secret, r = g.admit(ctx, h, &access)
 	}
 	if r != nil {
 		g.refuse(h.conn, access, r)
 		return
 	}
 	h.conn.settle(g.c.Limits.Write)
-	g.open(ctx, h, who, access, secret, left)
+	g.open(ctx, h, in, access, secret, left)
 }
 
 // admit authenticates a client that asks for a session. What is known of it goes into access.
-func (g *Gateway) admit(h *hello, access *trefoil.Access) (who identity.Principal, secret int, r *refused) {
+func (g *Gateway) admit(ctx context.Context, h *hello, access *trefoil.Access) (in login, secret int, r *refused) {
 	now := g.c.Now()
-	access.Location = []trefoil.Place{g.c.Locator.Network(h.addr, now)}
-	if g.c.RequireTLS && !h.secure {
+	access.Location = []trefoil.Place{h.live.Locator.Network(h.addr, now)}
+	if h.live.RequireTLS && !h.secure && !isUnix(h.conn) {
 		r = refusal(stageStartup, "28000", reasonTLS, "this gateway requires TLS")
 		r.Hint = "Connect with sslmode=require or stricter."
-		return who, 0, r
+		return in, 0, r
 	}
 	if secret, r = h.negotiate(); r != nil {
-		return who, 0, r
+		return in, 0, r
 	}
-	if who, r = g.authenticate(h); r != nil {
+	if in, r = g.authenticate(ctx, h); r != nil {
 		// A name that exists is a member of staff: under its pseudonym, like everywhere.
-		if p, known := g.c.Directory.Lookup(h.startup.Params["user"]); known && g.c.Pseudonym != nil {
+		if p, known := h.live.Directory.Lookup(h.startup.Params["user"]); known && g.c.Pseudonym != nil {
 			access.Principal = g.c.Pseudonym(p.ID, now)
 		}
-		return who, 0, r
+		return in, 0, r
 	}
-	return who, secret, nil
+	return in, secret, nil
 }
 
 // open authorises an authenticated client and runs its session to the end. It counts as half
 // open until it counts as a session, so that decisions under way are bounded too.
-func (g *Gateway) open(ctx context.Context, h *hello, who identity.Principal, access trefoil.Access, secret int, left func()) {
+func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.Access, secret int, left func()) {
 	now := g.c.Now()
-	database := h.startup.Params["database"]
-	if database == "" {
-		database = h.startup.Params["user"]
-	}
-	access.Location = g.c.Locator.Places(who, h.addr, now)
-	d := g.c.Authoriser.Authorise(ctx, Request{Principal: who, Places: access.Location, Database: database,
-		Params: h.startup.Params, Session: access.Session, At: now})
-	id := access.Session
-	if d.Access.Principal != "" {
-		access = d.Access
-	} else if g.c.Pseudonym != nil {
-		access.Principal = g.c.Pseudonym(who.ID, now)
-	}
-	access.Session = id
-	d.Access = access
-	if r := g.judge(&d, h); r != nil {
+	q := Request{Principal: in.who, Database: cmp.Or(h.startup.Params["database"], h.startup.Params["user"]),
+		Places: h.live.Locator.Places(in.who, h.addr, now), Params: h.startup.Params, Session: access.Session,
+		Local: h.local, BySource: in.way == identity.BySource, At: now}
+	if r := g.inRate(q.Principal, h.live.Limits); r != nil {
+		access.Principal = g.pseudonym(q.Principal.ID, now)
 		g.refuse(h.conn, access, r)
 		return
 	}
-	s := &session{g: g, id: id, principal: who, decision: d, database: database, since: now, client: h.conn, params: h.startup.Params, parent: ctx}
+	d, r := g.decide(ctx, q, in, h)
+	if r != nil {
+		g.refused.Take(q.Principal.ID, h.live.Limits.RefusedPerMinute, refusedLeak(h.live.Limits))
+		g.refuse(h.conn, d.Access, r)
+		return
+	}
+	s := &session{g: g, id: q.Session, principal: in.who, decision: d, database: q.Database, since: now, client: h.conn,
+		params: q.Params, parent: ctx, login: in, request: q, addr: h.addr}
 	if d.Path == Service {
 		s.tally = newTally(g.clerk.texts, g.c.Limits, now)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	defer s.cancel(nil)
 	if r := g.sessions.open(s, secret); r != nil {
-		g.refuse(h.conn, access, r)
+		g.refuse(h.conn, d.Access, r)
 		return
 	}
 	left()
 	defer s.stopTimers()
 	defer g.sessions.close(s)
 	s.expire()
+	if now := g.live.Load(); now != h.live { // a reload while it was being opened did not see it
+		g.recheck(ctx, s, now)
+	}
 	if r := s.connect(); r != nil {
-		g.refuse(h.conn, access, r)
+		g.refuse(h.conn, d.Access, r)
 		return
 	}
 	defer s.server.Close()
@@ -253,13 +258,13 @@ func (g *Gateway) judge(d *Decision, h *hello) *refused {
 		return r
 	case d.Path != Service && d.Path != Release:
 		return &refused{Refusal: d.Refusal, stage: stageOpen}
-	case d.Path == Release && !h.secure && h.addr.IsValid() && !h.addr.IsLoopback():
+	case d.Path == Release && !h.secure && !h.local:
 		// Whoever sits in between could read the answers, or strip the offer of TLS.
 		r := refusal(stageOpen, "28000", reasonTLS, "datasets are opened over TLS")
 		r.Law, r.Hint = "GDPR art. 32(1)(a)", "Connect with sslmode=verify-full."
 		return r
 	case !d.Until.IsZero() && !g.c.Now().Before(d.Until):
-		return refusal(stageOpen, "28000", reasonPolicy, "the grant behind this access has expired")
+		return refusal(stageOpen, "28000", reasonPolicy, cmp.Or(d.UntilMessage, "the grant behind this access has expired"))
 	}
 	return nil
 }

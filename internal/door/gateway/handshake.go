@@ -7,34 +7,34 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"time"
 
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
-// maxAuthMessage bounds a client's messages during SCRAM, in bytes.
-const maxAuthMessage = 8 << 10
-
 // hello is a client whose start-up packet has been read.
 type hello struct {
 	conn    *conn
 	startup *wire.Startup
+	live    *live  // what was in force when the client came
 	binding []byte // tls-server-end-point, nil without TLS
+	chain   []*x509.Certificate
 	secure  bool
 	addr    netip.Addr
+	local   bool // from this machine
 }
 
 // greet reads start-up packets until one asks for a session or a cancel. It reads not one
 // byte more, so nothing sent in clear before TLS can be taken for something sent inside.
 func (g *Gateway) greet(raw net.Conn) (*hello, *refused) {
-	h := &hello{conn: newConn(raw), addr: address(raw)}
+	h := &hello{conn: newConn(raw), addr: address(raw), live: g.live.Load()}
+	h.local = h.addr.IsLoopback() || isUnix(raw)
 	for range 3 { // a GSS request, a TLS request, and the start-up itself
 		var head [4]byte
 		if _, err := io.ReadFull(h.conn, head[:]); err != nil {
 			return h, gone()
 		}
-		if head[0] == 0x16 && !h.secure && g.c.TLS != nil { // a TLS ClientHello at once
+		if head[0] == 0x16 && !h.secure && h.live.TLS != nil { // a TLS ClientHello at once
 			if r := g.secure(h, &prefixed{raw, head[:]}, true); r != nil {
 				return h, r
 			}
@@ -71,7 +71,7 @@ func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
 	if h.secure {
 		return refusal(stageStartup, "08P01", reasonMalformed, "TLS is on already")
 	}
-	yes := ask == wire.AskTLS && g.c.TLS != nil
+	yes := ask == wire.AskTLS && h.live.TLS != nil
 	answer := byte('N')
 	if yes {
 		answer = 'S'
@@ -88,7 +88,7 @@ func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
 
 // secure starts TLS. The count of bytes to the client starts behind it.
 func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
-	cfg := g.c.TLS.Clone()
+	cfg := h.live.TLS.Clone()
 	if direct {
 		cfg.NextProtos = []string{"postgresql"}
 	}
@@ -100,7 +100,7 @@ func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
 		return gone() // what speaks without ALPN is not PostgreSQL
 	}
 	h.conn, h.secure = newConn(t), true
-	h.binding = g.binding
+	h.binding, h.chain = h.live.binding, t.ConnectionState().PeerCertificates
 	return nil
 }
 
@@ -137,69 +137,15 @@ func (h *hello) negotiate() (secret int, r *refused) {
 	return 4, nil
 }
 
-// authenticate runs SCRAM with the client.
-func (g *Gateway) authenticate(h *hello) (identity.Principal, *refused) {
-	user := h.startup.Params["user"]
-	wait := g.limiter.Wait(user, h.addr)
-	if wait > 0 {
-		r := refusal(stageAuthentication, "53300", reasonRate, "too many wrong passwords")
-		r.Hint = "Try again in " + wait.Round(time.Second).String() + "."
-		return identity.Principal{}, r
-	}
-	mechanisms := []string{identity.Mechanism}
-	if len(h.binding) > 0 {
-		mechanisms = []string{identity.MechanismPlus, identity.Mechanism}
-	}
-	if _, err := h.conn.Write(wire.AppendAuthenticationSASL(nil, mechanisms...)); err != nil {
-		return identity.Principal{}, gone()
-	}
-	p, r := h.readPassword()
-	if r != nil {
-		return identity.Principal{}, r
-	}
-	mechanism, first, err := wire.ParseSASLInitial(p)
-	if err != nil {
-		return identity.Principal{}, refusal(stageAuthentication, "08P01", reasonMalformed, "malformed SASL message")
-	}
-	login, answer, err := g.c.Directory.Begin(user, mechanism, first, h.binding)
-	if err != nil {
-		return identity.Principal{}, refusal(stageAuthentication, "08P01", reasonMalformed, err.Error())
-	}
-	if _, err := h.conn.Write(wire.AppendSASLContinue(nil, answer)); err != nil {
-		return identity.Principal{}, gone()
-	}
-	if p, r = h.readPassword(); r != nil {
-		return identity.Principal{}, r
-	}
-	who, final, err := login.Finish(string(p))
-	if err != nil {
-		g.limiter.Failed(user, h.addr)
-		return identity.Principal{}, refusal(stageAuthentication, "28P01", reasonPassword, err.Error())
-	}
-	g.limiter.Succeeded(user, h.addr)
-	if _, err := h.conn.Write(wire.AppendSASLFinal(nil, final)); err != nil {
-		return identity.Principal{}, gone()
-	}
-	return who, nil
-}
-
-func (h *hello) readPassword() ([]byte, *refused) {
-	typ, p, err := readMessage(h.conn, maxAuthMessage)
-	switch {
-	case errors.Is(err, errStartupLength):
-		return nil, refusal(stageAuthentication, "08P01", reasonMalformed, err.Error())
-	case err != nil:
-		return nil, gone()
-	case typ != wire.Password:
-		return nil, refusal(stageAuthentication, "08P01", reasonMalformed, "expected a SASL message")
-	}
-	return p, nil
-}
-
 // address is where a connection comes from; the zero Addr for anything but TCP.
 func address(c net.Conn) netip.Addr {
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort().Addr().Unmap()
 	}
 	return netip.Addr{}
+}
+
+func isUnix(c net.Conn) bool {
+	a := c.RemoteAddr()
+	return a != nil && a.Network() == "unix"
 }

@@ -150,8 +150,13 @@ func (s *server) authenticate(p []byte, t Target) (done bool, err error) {
 		if err != nil {
 			return false, err
 		}
-		if !slices.Contains(offered, identity.Mechanism) || t.Password == "" {
-			return false, errors.New("server asks for a password by a mechanism that the gateway does not use, or there is no password")
+		switch {
+		case !slices.Contains(offered, identity.Mechanism):
+			return false, errors.New("server asks for a password by a mechanism that the gateway does not use")
+		case t.Keys != nil:
+			return false, s.relogin(t.Keys)
+		case t.Password == "":
+			return false, errors.New("server asks for a password and there is none")
 		}
 		return s.scram(t.Password)
 	}

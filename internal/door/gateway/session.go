@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/subtle"
@@ -8,6 +9,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,6 +34,9 @@ type session struct {
 	secret    []byte
 	params    map[string]string // the client's
 	tally     *tally            // service path
+	login     login             // how the client logged in
+	request   Request           // what was decided about
+	addr      netip.Addr
 
 	parent     context.Context // ends when the gateway has nothing more to record
 	ctx        context.Context // ends with the session; its cause is an *End
@@ -56,12 +61,15 @@ type SessionInfo struct {
 	Grant     string
 	Since     time.Time
 	Until     time.Time
+	Way       string // how the client logged in: identity.ByPassword and the others
+	Token     string // id of the access token that it logged in with
 }
 
 func (s *session) info() SessionInfo {
 	return SessionInfo{ID: s.id, Principal: s.principal.ID, Service: s.principal.Service, Database: s.database,
 		Path: s.decision.Path, Server: s.decision.Target.Address, ReadOnly: s.decision.Target.Startup["default_transaction_read_only"] == "on",
-		Grant: s.decision.Access.Grant, Since: s.since, Until: s.decision.Until}
+		Grant: s.decision.Access.Grant, Since: s.since, Until: s.decision.Until,
+		Way: s.login.way, Token: s.login.tokenID()}
 }
 
 // finish ends the session for a reason. The first reason wins. Its path notices by its
@@ -112,7 +120,7 @@ func (s *session) expire() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.timers = append(s.timers, time.AfterFunc(s.decision.Until.Sub(s.g.c.Now()), func() {
-		s.finish(&End{SQLState: "57P01", Message: "the grant behind this session has expired", Outcome: "revoked"})
+		s.finish(&End{SQLState: "57P01", Message: cmp.Or(s.decision.UntilMessage, "the grant behind this session has expired"), Outcome: "revoked"})
 	}))
 }
 
@@ -132,10 +140,19 @@ type registry struct {
 	per   map[string]int // by principal
 	most  int
 	perPr int
+	perPn int // of one person
 }
 
 func newRegistry(l Limits) *registry {
-	return &registry{byID: map[string]*session{}, byPID: map[uint32]*session{}, per: map[string]int{}, most: l.Sessions, perPr: l.SessionsPer}
+	return &registry{byID: map[string]*session{}, byPID: map[uint32]*session{}, per: map[string]int{},
+		most: l.Sessions, perPr: l.SessionsPer, perPn: l.PersonSessions}
+}
+
+// limit changes the bounds; sessions that are open stay.
+func (r *registry) limit(l Limits) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.most, r.perPr, r.perPn = l.Sessions, l.SessionsPer, l.PersonSessions
 }
 
 // open registers s within the limits and gives it its cancel key.
@@ -149,7 +166,7 @@ func (r *registry) open(s *session, secret int) *refused {
 	if len(r.byID) >= r.most {
 		return refusal(stageOpen, "53300", reasonLimit, "too many sessions at this gateway")
 	}
-	if r.per[s.principal.ID] >= r.perPr {
+	if n := r.per[s.principal.ID]; n >= r.perPr || !s.principal.Service && n >= r.perPn {
 		return refusal(stageOpen, "53300", reasonLimit, "too many sessions of this principal")
 	}
 	for s.pid == 0 || r.byPID[s.pid] != nil {

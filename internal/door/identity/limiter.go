@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"context"
 	"net/netip"
 	"sync"
 	"time"
@@ -11,12 +12,19 @@ import (
 //
 // An address from which a user logged in before is not held up by wrong passwords for that
 // user from elsewhere, so nobody can lock a service out by guessing at its name.
+//
+// A guess is counted before it is answered: who asks in parallel waits for the answers to
+// those before, as far as the bucket has no room for all of them to be wrong.
 type Limiter struct {
 	mu    sync.Mutex
 	now   func() time.Time
 	users map[string]*bucket
 	addrs map[netip.Prefix]*bucket
 	good  map[pair]time.Time
+
+	userTries map[string]int // under way
+	addrTries map[netip.Prefix]int
+	ended     chan struct{} // closed, and made anew, when a try ends
 }
 
 type pair struct {
@@ -46,7 +54,8 @@ func NewLimiter(now func() time.Time) *Limiter {
 	if now == nil {
 		now = time.Now
 	}
-	return &Limiter{now: now, users: map[string]*bucket{}, addrs: map[netip.Prefix]*bucket{}, good: map[pair]time.Time{}}
+	return &Limiter{now: now, users: map[string]*bucket{}, addrs: map[netip.Prefix]*bucket{}, good: map[pair]time.Time{},
+		userTries: map[string]int{}, addrTries: map[netip.Prefix]int{}, ended: make(chan struct{})}
 }
 
 // block is the unit an address is counted in: one IPv4 address, or an IPv6 /64.
@@ -65,12 +74,72 @@ func block(a netip.Addr) netip.Prefix {
 func (l *Limiter) Wait(user string, addr netip.Addr) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	now, b := l.now(), block(addr)
-	wait := over(l.addrs[b], now, addrBurst, addrLeak)
-	if since, ok := l.good[pair{user, b}]; !ok || now.Sub(since) > goodFor {
-		wait = max(wait, over(l.users[user], now, userBurst, userLeak))
+	return l.wait(user, block(addr), 0, 0)
+}
+
+// wait returns how long until the buckets have room for one more beside those under way.
+func (l *Limiter) wait(user string, b netip.Prefix, userTries, addrTries int) time.Duration {
+	now := l.now()
+	wait := over(l.addrs[b], now, addrBurst-addrTries, addrLeak)
+	if !l.trusted(user, b, now) {
+		wait = max(wait, over(l.users[user], now, userBurst-userTries, userLeak))
 	}
 	return wait
+}
+
+func (l *Limiter) trusted(user string, b netip.Prefix, now time.Time) bool {
+	since, ok := l.good[pair{user, b}]
+	return ok && now.Sub(since) <= goodFor
+}
+
+// Reserve takes room for one guess before it is looked at. It waits, until ctx ends, for
+// guesses under way whose answers decide whether there is room. A wait > 0 says how long to
+// stay away. Otherwise the caller must call done once: right true for a right password,
+// wrong true for a wrong one, neither for a client that went away or said nonsense: such a
+// one has learned nothing.
+//
+// Where user logged in from before, nobody waits for others: an address that opens a
+// pool of connections at once must not stand behind somebody who leaves theirs half open.
+func (l *Limiter) Reserve(ctx context.Context, user string, addr netip.Addr) (done func(right, wrong bool), wait time.Duration) {
+	b := block(addr)
+	l.mu.Lock()
+	for {
+		if wait = l.wait(user, b, 0, 0); wait > 0 {
+			l.mu.Unlock()
+			return nil, wait
+		}
+		if l.trusted(user, b, l.now()) || l.wait(user, b, l.userTries[user], l.addrTries[b]) == 0 {
+			break
+		}
+		ended := l.ended
+		l.mu.Unlock()
+		select {
+		case <-ended:
+		case <-ctx.Done():
+			return nil, time.Second
+		}
+		l.mu.Lock()
+	}
+	l.userTries[user]++
+	l.addrTries[b]++
+	l.mu.Unlock()
+	return func(right, wrong bool) {
+		if right {
+			l.Succeeded(user, addr)
+		} else if wrong {
+			l.Failed(user, addr)
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.userTries[user]--; l.userTries[user] == 0 {
+			delete(l.userTries, user)
+		}
+		if l.addrTries[b]--; l.addrTries[b] == 0 {
+			delete(l.addrTries, b)
+		}
+		close(l.ended)
+		l.ended = make(chan struct{})
+	}, 0
 }
 
 // Failed counts a wrong password.
@@ -94,10 +163,11 @@ func (l *Limiter) Succeeded(user string, addr netip.Addr) {
 
 // over returns how long until a bucket has room for one more.
 func over(b *bucket, now time.Time, burst int, leak time.Duration) time.Duration {
-	if b == nil {
-		return 0
+	level := 0.0
+	if b != nil {
+		level = b.drain(now, leak)
 	}
-	excess := b.drain(now, leak) - float64(burst-1)
+	excess := level - float64(burst-1)
 	if excess <= 0 {
 		return 0
 	}

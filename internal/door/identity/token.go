@@ -2,6 +2,7 @@ package identity
 
 import (
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/base32"
 	"errors"
 	"fmt"
@@ -149,4 +150,28 @@ func (d *Directory) salted(user string, e entry) scram.KeyFactors {
 		return e.tokens[0].stored.KeyFactors
 	}
 	return d.mock(user).KeyFactors
+}
+
+// CheckToken returns whose token a text is, for a login that sends it inside TLS, or
+// ErrPassword. A token that has ended is returned too: the caller looks at its End.
+func (d *Directory) CheckToken(user, text string) (Principal, *Token, error) {
+	e, known := d.credentials(user)
+	made, err := makeVerifier(text, e.stored.KeyFactors)
+	if err != nil {
+		return Principal{}, nil, ErrPassword
+	}
+	c, err := ParseVerifier(made)
+	if err != nil {
+		return Principal{}, nil, ErrPassword
+	}
+	var found *Token
+	for i := range e.tokens {
+		if subtle.ConstantTimeCompare(e.tokens[i].stored.StoredKey, c.StoredKey) == 1 {
+			found = &e.tokens[i].token
+		}
+	}
+	if found == nil || !known {
+		return Principal{}, nil, ErrPassword
+	}
+	return e.principal, found, nil
 }

@@ -97,6 +97,9 @@ func AppendBackendKeyData(dst []byte, pid uint32, secret []byte) []byte {
 // AppendAuthenticationOk appends an AuthenticationOk.
 func AppendAuthenticationOk(dst []byte) []byte { return appendAuth(dst, authOk, nil) }
 
+// AppendAuthenticationCleartext asks for a password in clear: inside TLS alone.
+func AppendAuthenticationCleartext(dst []byte) []byte { return appendAuth(dst, AuthCleartext, nil) }
+
 // AppendAuthenticationSASL appends an AuthenticationSASL that offers mechanisms, best first.
 func AppendAuthenticationSASL(dst []byte, mechanisms ...string) []byte {
 	var list []byte
