@@ -34,6 +34,10 @@ func (f *follower) start(ctx context.Context) error {
 		return err
 	}
 	if err := f.plan(ctx, conn); err != nil {
+		var passing *passingError
+		if errors.As(err, &passing) {
+			return err
+		}
 		if f.state == nil {
 			return &neverError{err}
 		}
@@ -46,6 +50,12 @@ func (f *follower) start(ctx context.Context) error {
 	f.b.cfg.Logger.Info("dataset is built to follow its source", "dataset", f.name, "why", why)
 	return f.build(ctx, conn)
 }
+
+// passingError says that the source could not be read, which tells nothing of its shape: what
+// stands goes on standing, and the reading is tried again.
+type passingError struct{ error }
+
+func (e *passingError) Unwrap() error { return e.error }
 
 // present reads the state of the dataset that stands, nil when it has none.
 func (f *follower) present(ctx context.Context) error {
@@ -68,7 +78,7 @@ func (f *follower) plan(ctx context.Context, conn *pgx.Conn) error {
 	if err := conn.QueryRow(ctx, `SELECT pg_catalog.current_setting('wal_level'), pg_catalog.current_setting('max_slot_wal_keep_size') = '-1',
 		(SELECT rolreplication OR rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user), pg_catalog.pg_is_in_recovery()`).
 		Scan(&level, &unbounded, &may, &standby); err != nil {
-		return fmt.Errorf("read the source's settings: %w", safe(err))
+		return &passingError{fmt.Errorf("read the source's settings: %w", safe(err))}
 	}
 	if standby {
 		return errors.New("the source is a standby: following needs the primary")
@@ -84,7 +94,7 @@ func (f *follower) plan(ctx context.Context, conn *pgx.Conn) error {
 	}
 	schema, err := postgres.Inspect(ctx, conn)
 	if err != nil {
-		return safe(err)
+		return &passingError{safe(err)}
 	}
 	p, err := f.b.makePlan(f.name, schema)
 	if err != nil {
@@ -109,7 +119,7 @@ func (f *follower) published(ctx context.Context, conn *pgx.Conn) error {
 		case errors.Is(err, pgx.ErrNoRows) || err == nil && !listed:
 			missing = append(missing, t.quoted())
 		case err != nil:
-			return fmt.Errorf("read the publication: %w", safe(err))
+			return &passingError{fmt.Errorf("read the publication: %w", safe(err))}
 		case !whole || t.src.Kind == postgres.Partitioned && !rooted:
 			bad = append(bad, t.name)
 		}
