@@ -34,7 +34,7 @@ func newDatasetCommand() *cobra.Command {
 		newDatasetAction("build", "Build from a snapshot of the source, and swap in place", buildDataset),
 		newDatasetAction("rebuild", "Build again beside what stands, and swap in place", buildDataset),
 		newDatasetAction("status", "Show what stands: when it was built, from which definition, how many rows", datasetStatus),
-		newDatasetAction("verify", "Compare with a fresh transform of the source by keyed digests; exit 3 when they differ", verifyDataset),
+		newDatasetVerifyCommand(),
 		newDatasetFollowCommand(),
 		newDatasetDropCommand(),
 		newDatasetAction("list", "List the defined datasets and whether they stand", datasetStatus),
@@ -146,35 +146,6 @@ func datasetStatus(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, 
 			fmt.Fprintf(w, "%-16s %s; %s\n", "", freshLine(s.Fresh), flowLine(s.Flow))
 		}
 	}, nil
-}
-
-func verifyDataset(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, name string) (any, func(), error) {
-	v, err := b.Verify(ctx, name)
-	if err != nil {
-		return nil, nil, err
-	}
-	if !v.Equal {
-		err = fmt.Errorf("dataset %s %w: it differs from a fresh build", name, errUnheld)
-	}
-	return v, func() {
-		w := cmd.OutOrStdout()
-		for _, t := range v.Tables {
-			switch {
-			case t.Problem != "":
-				fmt.Fprintf(w, "%s %-40s cannot be compared: %s\n", name, t.Table, t.Problem)
-			case t.Equal:
-				fmt.Fprintf(w, "%s %-40s equal, %d rows\n", name, t.Table, t.Held)
-			default:
-				fmt.Fprintf(w, "%s %-40s differs: %d rows, a fresh build has %d; key ranges %v of 256\n", name, t.Table, t.Held, t.Fresh, t.Ranges)
-			}
-		}
-		for _, e := range v.Extra {
-			fmt.Fprintf(w, "%s %-40s is not in the definition\n", name, e)
-		}
-		if v.Stale {
-			fmt.Fprintf(w, "%s was built from another definition\n", name)
-		}
-	}, err
 }
 
 func dropDataset(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, name string) (any, func(), error) {

@@ -25,7 +25,7 @@ const meetTable = `CREATE TABLE IF NOT EXISTS trefoil_info.meeting (id text PRIM
 	snapshot text, at timestamptz, position pg_lsn)`
 
 const (
-	meetHold    = 20 * time.Second // a flow waits no longer for whoever invited it
+	meetHold    = 8 * time.Second // a flow waits no longer for whoever invited it
 	meetPoll    = 10 * time.Millisecond
 	meetStaleIn = "1 minute" // older invitations are of those who died
 )
