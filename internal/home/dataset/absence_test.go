@@ -148,7 +148,7 @@ func TestWithheldValuesDoNotInterfere(t *testing.T) {
 		}
 		f.b = f.open(canaryCatalog, strings.Replace(canaryDatasets, "CLUSTER", "outside", 1), nil)
 		f.build()
-		cmd := exec.CommandContext(testContext(t), f.target.Programs().Path("pg_dump"), "-N", infoSchema, f.target.SuperuserDSN(f.name))
+		cmd := exec.CommandContext(testContext(t), f.target.Programs().Path("pg_dump"), "-N", infoSchema, "-N", careSchema, f.target.SuperuserDSN(f.name))
 		out, err := cmd.Output()
 		if err != nil {
 			t.Fatal(err)

@@ -31,6 +31,8 @@ type follower struct {
 	a                     *applier
 	s                     *flow.Stream
 	state                 *FlowState
+	noticed               []Drift // why it became stale
+	reshaped              []Drift // changes of shape that were taken up without a build
 	swept                 time.Time
 	meet                  *guest // of the batch in progress: a verification that waits for it
 }
@@ -94,7 +96,9 @@ func (f *follower) run(ctx context.Context) error {
 	if err := f.start(ctx); err != nil {
 		return err
 	}
+	stop := f.watch(ctx)
 	err = f.loop(ctx)
+	stop()
 	var why *staleError
 	var drift *flow.DriftError
 	var tables []*followed
@@ -105,6 +109,7 @@ func (f *follower) run(ctx context.Context) error {
 	default:
 		return err
 	}
+	f.tell(ctx, err)
 	if marked := f.t.setStale(ctx, err.Error(), tables); marked != nil {
 		return errors.Join(err, marked)
 	}
@@ -196,14 +201,8 @@ func (f *follower) batch(ctx context.Context) error {
 	if err := f.meet.export(ctx, f.v.conn); err != nil {
 		return err
 	}
-	for table, was := range f.state.shape {
-		switch {
-		case shape[table] == was:
-		case table == basisOf:
-			return &staleError{"the pseudonym key or its epoch, the list of subjects or the law's data changed"}
-		default:
-			return &staleError{"table " + table + " changed its columns, types, keys or partitions at the source"}
-		}
+	if err := f.changedShape(ctx, shape); err != nil {
+		return err
 	}
 	if err := f.receive(ctx, h.At); err != nil {
 		return err

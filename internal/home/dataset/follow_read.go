@@ -100,36 +100,6 @@ func (v *sight) end(ctx context.Context) error {
 // basisOf is the place of a plan's basis beside the shapes of tables.
 const basisOf = "(basis)"
 
-// shapeOf describes, per table, all that the plan rests on. New columns change nothing.
-func shapeOf(ctx context.Context, conn *pgx.Conn, p *followPlan) (map[string]string, error) {
-	out := map[string]string{basisOf: p.basis}
-	for _, f := range p.all {
-		var shape string
-		err := conn.QueryRow(ctx, `WITH RECURSIVE part AS (
-				SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = $1
-				UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent = p.inhrelid)
-			SELECT coalesce((SELECT c.relkind::text || c.relreplident::text || c.relpersistence::text || ' ' || n.nspname || '.' || c.relname
-				FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1), 'gone')
-			|| ' ' || coalesce((SELECT pg_catalog.string_agg(a.attname || ' ' || a.atttypid || ' ' || a.atttypmod || ' ' || a.attnotnull || ' ' || a.attcollation
-					|| coalesce((SELECT pg_catalog.string_agg(e.enumlabel, '|' ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
-						WHERE e.enumtypid IN (t.oid, t.typelem, t.typbasetype)), ''), ',' ORDER BY a.attnum)
-				FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
-				WHERE a.attrelid = $1 AND NOT a.attisdropped AND a.attname::text = ANY ($2)), '')
-			|| ' ' || coalesce((SELECT pg_catalog.string_agg(o.oid::text, ',' ORDER BY o.oid) FROM pg_catalog.pg_constraint o
-				WHERE o.conrelid = $1 AND o.contype IN ('p', 'u', 'f')), '')
-			|| ' ' || coalesce((SELECT pg_catalog.string_agg(c.oid || ':' || c.relfilenode, ',' ORDER BY c.oid)
-				FROM part JOIN pg_catalog.pg_class c ON c.oid = part.inhrelid), '')
-			|| ' ' || coalesce((SELECT pg_catalog.to_jsonb(p)::text || coalesce(pg_catalog.to_jsonb(r)::text, '')
-				FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $1
-				WHERE p.pubname = $3), '')`, f.src.OID, f.read, publication).Scan(&shape)
-		if err != nil {
-			return nil, fmt.Errorf("read the shape of %s: %w", f.name, safe(err))
-		}
-		out[f.name] = shape
-	}
-	return out, nil
-}
-
 // fetch reads the rows of f whose columns have one of the keys, in the text of COPY; each
 // line ends in a newline and is the callee's to keep.
 func (v *sight) fetch(ctx context.Context, f *followed, columns []string, keys [][]string, each func(line []byte)) error {

@@ -48,7 +48,10 @@ func (f *follower) start(ctx context.Context) error {
 		return err
 	}
 	f.b.cfg.Logger.Info("dataset is built to follow its source", "dataset", f.name, "why", why)
-	return f.build(ctx, conn)
+	if err = f.build(ctx, conn); errors.Is(err, ErrReview) {
+		return f.hold(ctx, err)
+	}
+	return err
 }
 
 // passingError says that the source could not be read, which tells nothing of its shape: what
