@@ -57,6 +57,11 @@ type place struct {
 // placesOf lists every column of the tables that a plan reads.
 func placesOf(p *plan) []place {
 	var out []place
+	for _, t := range p.schema.Roots() { // that there are other tables, so that new ones are noticed
+		if p.byName[t.Name.String()] == nil {
+			out = append(out, place{Table: t.Name.String(), OID: t.OID})
+		}
+	}
 	for _, t := range p.tables {
 		for _, c := range t.src.Columns {
 			out = append(out, place{Table: t.name, OID: t.src.OID, Column: c.Name, Number: c.Number, Type: c.Type, Needed: slices.Contains(t.read, c.Name)})
@@ -81,6 +86,9 @@ func comparePlaces(was []place, live *postgres.Schema, catalogued func(table, co
 		known[fmt.Sprint(w.Table, "\x00", w.Number)] = true
 	}
 	for _, w := range was {
+		if w.Column == "" {
+			continue
+		}
 		t := live.Table(w.Table)
 		if t == nil {
 			if !seen[w.Table] {
@@ -91,6 +99,13 @@ func comparePlaces(was []place, live *postgres.Schema, catalogued func(table, co
 		}
 		if d := compareColumn(w, t, was); d != nil && (w.Needed || d.Kind != DriftGone) {
 			out = append(out, *d)
+		}
+	}
+	for _, t := range live.Roots() {
+		name := t.Name.String()
+		if len(was) > 0 && !catalogued(name, "") && !slices.ContainsFunc(was, func(w place) bool { return w.Table == name || w.OID == t.OID }) {
+			out = append(out, Drift{Kind: DriftNewTable, Table: name, What: "table " + name + " is new", Done: doneNothing,
+				Advice: "catalog it, or leave it out: trefoil check lists it until you do"})
 		}
 	}
 	for _, name := range tablesOf(was) {
@@ -110,7 +125,7 @@ func comparePlaces(was []place, live *postgres.Schema, catalogued func(table, co
 func tablesOf(places []place) []string {
 	var out []string
 	for _, w := range places {
-		if !slices.Contains(out, w.Table) {
+		if w.Column != "" && !slices.Contains(out, w.Table) {
 			out = append(out, w.Table)
 		}
 	}

@@ -26,7 +26,7 @@ var ErrReview = errors.New("a column of the dataset is another one than was cata
 const makeCare = `CREATE SCHEMA IF NOT EXISTS trefoil_care;
 	CREATE TABLE IF NOT EXISTS trefoil_care.place (table_name text NOT NULL, table_oid bigint NOT NULL, column_name text NOT NULL,
 		number int NOT NULL, type text NOT NULL, needed boolean NOT NULL);
-	CREATE TABLE IF NOT EXISTS trefoil_care.drift (id bigint GENERATED ALWAYS AS IDENTITY, at timestamptz NOT NULL, kind text NOT NULL, table_name text NOT NULL,
+	CREATE TABLE IF NOT EXISTS trefoil_care.drift (id bigint NOT NULL, at timestamptz NOT NULL, kind text NOT NULL, table_name text NOT NULL,
 		column_name text NOT NULL, what text NOT NULL, done text NOT NULL, advice text NOT NULL)`
 
 // queries are what a connection and a transaction have in common.
@@ -76,8 +76,8 @@ func writePlaces(ctx context.Context, tx pgx.Tx, places []place) error {
 // writeDrift remembers drifts, each once between two builds.
 func writeDrift(ctx context.Context, tx pgx.Tx, drifts []Drift) error {
 	for _, d := range drifts {
-		_, err := tx.Exec(ctx, `INSERT INTO trefoil_care.drift (at, kind, table_name, column_name, what, done, advice)
-			SELECT pg_catalog.clock_timestamp(), $1::text, $2::text, $3::text, $4::text, $5::text, $6::text WHERE NOT EXISTS (SELECT FROM trefoil_care.drift d
+		_, err := tx.Exec(ctx, `INSERT INTO trefoil_care.drift (id, at, kind, table_name, column_name, what, done, advice)
+			SELECT coalesce((SELECT max(id) FROM trefoil_care.drift), 0) + 1, pg_catalog.clock_timestamp(), $1::text, $2::text, $3::text, $4::text, $5::text, $6::text WHERE NOT EXISTS (SELECT FROM trefoil_care.drift d
 				WHERE (d.kind, d.table_name, d.column_name, d.what, d.done) = ($1::text, $2::text, $3::text, $4::text, $5::text)
 				AND d.id > coalesce((SELECT max(id) FROM trefoil_care.drift WHERE kind IN ('rebuilt', 'resynchronised')), 0))`,
 			string(d.Kind), d.Table, d.Column, d.What, d.Done, d.Advice)
