@@ -1,0 +1,127 @@
+package pool
+
+import (
+	"container/list"
+	"crypto/rand"
+	"encoding/hex"
+	"strconv"
+	"sync"
+)
+
+// Statement is a text with its parameter types, shared by all clients that prepare it. On
+// every server it has the same name.
+type Statement struct {
+	name  string // on servers
+	body  string // a Parse message's payload behind the name
+	shape Shape
+	users int // clients and servers that know it; the table's lock guards it
+}
+
+// Statements knows what is prepared, by content: two texts never share a name.
+type Statements struct {
+	prefix string // of names on servers; drawn, so that no client uses one by accident
+
+	mu    sync.Mutex
+	next  uint64
+	known map[string]*Statement
+}
+
+// NewStatements returns an empty table.
+func NewStatements() *Statements {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // it never fails
+	return &Statements{prefix: "trefoil_" + hex.EncodeToString(b[:]) + "_", known: map[string]*Statement{}}
+}
+
+// use returns the statement of a Parse's payload behind the name, and counts a user more.
+func (t *Statements) use(body []byte, look func() Shape) *Statement {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	s := t.known[string(body)]
+	if s == nil {
+		t.next++
+		s = &Statement{name: t.prefix + strconv.FormatUint(t.next, 36), body: string(body), shape: look()}
+		t.known[s.body] = s
+	}
+	s.users++
+	return s
+}
+
+// private returns a statement that only one client on one server uses: nobody else finds it.
+func (t *Statements) private() *Statement {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.next++
+	return &Statement{name: t.prefix + strconv.FormatUint(t.next, 36), shape: Shape{Pin: Large}, users: 1}
+}
+
+// again counts one more user of a statement that has one.
+func (t *Statements) again(s *Statement) {
+	t.mu.Lock()
+	s.users++
+	t.mu.Unlock()
+}
+
+// drop counts a user less, and forgets a statement without users.
+func (t *Statements) drop(s *Statement) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s.users--; s.users == 0 && t.known[s.body] == s {
+		delete(t.known, s.body)
+	}
+}
+
+// Len returns how many texts are known.
+func (t *Statements) Len() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.known)
+}
+
+// prepared is what one server has prepared, in order of use.
+type prepared struct {
+	table *Statements
+	at    map[*Statement]*list.Element
+	used  list.List // the last used is in front
+}
+
+func (p *prepared) has(s *Statement) bool {
+	e := p.at[s]
+	if e != nil {
+		p.used.MoveToFront(e)
+	}
+	return e != nil
+}
+
+func (p *prepared) add(s *Statement) {
+	if p.at[s] != nil {
+		return
+	}
+	if p.at == nil {
+		p.at = map[*Statement]*list.Element{}
+	}
+	p.table.again(s)
+	p.at[s] = p.used.PushFront(s)
+}
+
+func (p *prepared) remove(s *Statement) {
+	if e := p.at[s]; e != nil {
+		p.used.Remove(e)
+		delete(p.at, s)
+		p.table.drop(s)
+	}
+}
+
+func (p *prepared) clear() {
+	for s := range p.at {
+		p.remove(s)
+	}
+}
+
+// oldest returns the statement that was not used for longest; nil if there is none.
+func (p *prepared) oldest() *Statement {
+	if e := p.used.Back(); e != nil {
+		return e.Value.(*Statement)
+	}
+	return nil
+}
