@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // message takes one pgoutput message into the transaction that is being received.
@@ -85,7 +87,7 @@ func (s *Stream) change(c Change) error {
 	if f == nil {
 		return fmt.Errorf("%w: a change of an unknown relation", ErrMalformed)
 	}
-	if f.columns == nil {
+	if f.columns == nil || c.Insert && sabotage.Active("follow") || c.New == nil && sabotage.Active("gone") {
 		return nil
 	}
 	if c.Old != nil {
