@@ -29,6 +29,11 @@ type Config struct {
 	Releases   ReleaseRunner
 	Pseudonym  func(id string, at time.Time) string // of staff in refusals before a decision; nil: left out
 
+	// Portable has service sessions served by goroutines though an event loop could be had.
+	Portable bool
+
+	TokenUsed func(id string, at time.Time) // told of each session that an access token opens; nil: nobody
+
 	Limits Limits
 	Dial   func(network, address string, timeout time.Duration) (net.Conn, error) // nil: net.DialTimeout
 	Now    func() time.Time

@@ -86,6 +86,9 @@ func (p *prefixed) Read(b []byte) (int, error) {
 	return p.Conn.Read(b)
 }
 
+// Unwrap returns the connection below once everything is given back.
+func (p *prefixed) Unwrap() (net.Conn, bool) { return p.Conn, len(p.head) == 0 }
+
 // readMessage reads exactly one message, so that nothing of the next one is taken from
 // whoever reads after. It is for start-up only.
 func readMessage(r io.Reader, most int) (typ byte, payload []byte, err error) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/splice"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
@@ -29,6 +30,7 @@ type Gateway struct {
 	sessions  *registry
 	clerk     *clerk
 	half      *halfOpen
+	loops     *splice.Group
 	draining  chan struct{}
 	wg        sync.WaitGroup // connections
 }
@@ -43,6 +45,7 @@ func New(c Config) (*Gateway, error) {
 		opens: identity.NewRates(c.Now), refused: identity.NewRates(c.Now), refusals: meter{most: c.Limits.RefusalsPerSec}, cancels: newGuesses(c.Limits.CancelsPerMinute),
 		sessions: newRegistry(c.Limits), half: newHalfOpen(c.Limits), draining: make(chan struct{})}
 	g.clerk = newClerk(g)
+	g.loops = splice.NewGroup(c.Portable)
 	g.live.Store(newLive(Live{Directory: c.Directory, Locator: c.Locator, OIDC: c.OIDC, Certificates: c.Certificates, TLS: c.TLS,
 		RequireTLS: c.RequireTLS, Limits: c.Limits}))
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
@@ -96,6 +99,9 @@ func (g *Gateway) Run(ctx context.Context) error {
 	work, stopWork := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWork()
 	go g.clerk.run(work)
+	if err := g.loops.Start(); err != nil {
+		g.c.Logger.Warn("sessions are served by goroutines", "error", err)
+	}
 
 	failed := make(chan error, len(g.listeners))
 	var accepting sync.WaitGroup
@@ -118,6 +124,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	done()
 	stopWork() // what still waits for the recorder gives up
 	g.wg.Wait()
+	g.loops.Close()
 	<-g.clerk.done
 	<-ticking
 	return err
@@ -150,7 +157,12 @@ func (g *Gateway) accept(ctx context.Context, l net.Listener) error {
 
 // serve is one connection's life.
 func (g *Gateway) serve(ctx context.Context, raw net.Conn, addr netip.Addr) {
-	defer raw.Close()
+	handed := false
+	defer func() {
+		if !handed {
+			_ = raw.Close()
+		}
+	}()
 	left := sync.OnceFunc(func() { g.half.leave(raw, addr) })
 	defer left()
 	_ = raw.SetDeadline(time.Now().Add(g.c.Limits.Startup))
@@ -176,7 +188,7 @@ func (g *Gateway) serve(ctx context.Context, raw net.Conn, addr netip.Addr) {
 		return
 	}
 	h.conn.settle(g.c.Limits.Write)
-	g.open(ctx, h, in, access, secret, left)
+	handed = g.open(ctx, h, in, access, secret, left)
 }
 
 // admit authenticates a client that asks for a session. What is known of it goes into access.
@@ -201,9 +213,10 @@ func (g *Gateway) admit(ctx context.Context, h *hello, access *trefoil.Access) (
 	return in, secret, nil
 }
 
-// open authorises an authenticated client and runs its session to the end. It counts as half
-// open until it counts as a session, so that decisions under way are bounded too.
-func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.Access, secret int, left func()) {
+// open authorises an authenticated client and runs its session to the end, or hands it over
+// to a loop and reports that. It counts as half open until it counts as a session, so that
+// decisions under way are bounded too.
+func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.Access, secret int, left func()) (handed bool) {
 	now := g.c.Now()
 	q := Request{Principal: in.who, Database: cmp.Or(h.startup.Params["database"], h.startup.Params["user"]),
 		Places: h.live.Locator.Places(in.who, h.addr, now), Params: h.startup.Params, Session: access.Session,
@@ -211,42 +224,48 @@ func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.A
 	if r := g.inRate(q.Principal, h.live.Limits); r != nil {
 		access.Principal = g.pseudonym(q.Principal.ID, now)
 		g.refuse(h.conn, access, r)
-		return
+		return false
 	}
 	d, r := g.decide(ctx, q, in, h)
 	if r != nil {
 		g.refused.Take(q.Principal.ID, h.live.Limits.RefusedPerMinute, refusedLeak(h.live.Limits))
 		g.refuse(h.conn, d.Access, r)
-		return
+		return false
 	}
 	s := &session{g: g, id: q.Session, principal: in.who, decision: d, database: q.Database, since: now, client: h.conn,
-		params: q.Params, parent: ctx, login: in, request: q, addr: h.addr}
+		params: q.Params, parent: ctx, login: in.proof, addr: h.addr, local: h.local}
 	if d.Path == Service {
 		s.tally = newTally(g.clerk.texts, g.c.Limits, now)
 	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
-	defer s.cancel(nil)
 	if r := g.sessions.open(s, secret); r != nil {
+		s.cancel(nil)
 		g.refuse(h.conn, d.Access, r)
-		return
+		return false
 	}
 	left()
-	defer s.stopTimers()
-	defer g.sessions.close(s)
+	if in.token != nil && g.c.TokenUsed != nil {
+		g.c.TokenUsed(in.token.ID, now)
+	}
+	defer func() {
+		if !handed {
+			s.leave()
+		}
+	}()
 	s.expire()
 	if now := g.live.Load(); now != h.live { // a reload while it was being opened did not see it
 		g.recheck(ctx, s, now)
 	}
 	if r := s.connect(); r != nil {
 		g.refuse(h.conn, d.Access, r)
-		return
+		return false
 	}
-	defer s.server.Close()
 	if d.Path == Service {
-		s.runService()
+		handed = s.startService()
 	} else {
 		s.runRelease()
 	}
+	return handed
 }
 
 // judge turns everything but a plain yes into a refusal.
@@ -270,11 +289,11 @@ func (g *Gateway) judge(d *Decision, h *hello) *refused {
 }
 
 // drain ends all sessions: idle ones at once, the others when they become idle or after
-// Limits.Drain. Clients that are not authenticated yet are closed. A session whose last
+// Limits.Drain. Clients that are not authenticated within a second are closed. A session whose last
 // records nobody takes is not waited for.
 func (g *Gateway) drain(ctx context.Context) {
 	close(g.draining)
-	g.half.closeAll()
+	strangers := time.Now().Add(min(g.grace(), time.Second))
 	over := time.Now().Add(max(0, g.c.Limits.Drain))
 	left := make(chan struct{})
 	go func() { g.wg.Wait(); close(left) }()
@@ -282,7 +301,10 @@ func (g *Gateway) drain(ctx context.Context) {
 	defer tick.Stop()
 	for {
 		late := time.Now().After(over)
-		for _, s := range g.sessions.list(func(s *session) bool { return late || s.tally != nil && s.tally.idle() }) {
+		if late || time.Now().After(strangers) {
+			g.half.closeAll()
+		}
+		for _, s := range g.sessions.list(func(s *session) bool { return late || s.begun() && s.tally.idle() }) {
 			s.finish(&End{SQLState: "57P01", Message: "the gateway is shutting down", Outcome: "drained"})
 		}
 		if time.Now().After(over.Add(2 * g.grace())) {

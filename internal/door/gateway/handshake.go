@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/splice"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
@@ -88,11 +89,12 @@ func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
 
 // secure starts TLS. The count of bytes to the client starts behind it.
 func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
-	cfg := h.live.TLS.Clone()
+	cfg := h.live.TLS
 	if direct {
+		cfg = cfg.Clone()
 		cfg.NextProtos = []string{"postgresql"}
 	}
-	t := tls.Server(raw, cfg)
+	t := splice.Server(raw, cfg)
 	if err := t.Handshake(); err != nil {
 		return gone()
 	}
@@ -141,6 +143,9 @@ func (h *hello) negotiate() (secret int, r *refused) {
 func address(c net.Conn) netip.Addr {
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort().Addr().Unmap()
+	}
+	if _, local := c.RemoteAddr().(*net.UnixAddr); local {
+		return netip.AddrFrom4([4]byte{127, 0, 0, 1}) // who opens a file of this machine is on this machine
 	}
 	return netip.Addr{}
 }

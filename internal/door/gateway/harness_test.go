@@ -112,6 +112,7 @@ func start(t *testing.T, change func(*gateway.Config, *authoriser)) *fixture {
 // run starts a gateway; stop may be called early, and is called at the test's end.
 func run(t *testing.T, cfg gateway.Config) (*gateway.Gateway, func()) {
 	t.Helper()
+	cfg.Portable = cfg.Portable || os.Getenv("TREFOIL_TEST_PORTABLE") != ""
 	g, err := gateway.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -36,6 +36,10 @@ func newLive(l Live) *live {
 		// other authority, as libpq does by itself, still logs in by password.
 		l.TLS.ClientAuth = tls.RequestClientCert
 	}
+	if l.TLS != nil && !l.TLS.DynamicRecordSizingDisabled {
+		l.TLS = l.TLS.Clone() // once, not a connection
+		l.TLS.DynamicRecordSizingDisabled = true
+	}
 	return &live{Live: l, binding: endPoint(l.TLS)}
 }
 
@@ -79,8 +83,8 @@ func (g *Gateway) Recheck(ctx context.Context) (ended int) {
 func (g *Gateway) recheck(ctx context.Context, s *session, now *live) bool {
 	who, e := g.stands(s, now)
 	if e == nil {
-		q := s.request
-		q.Principal, q.At = who, g.c.Now()
+		q := Request{Principal: who, Database: s.database, Params: s.params, Session: s.id, Local: s.local,
+			BySource: s.login.way == identity.BySource, At: g.c.Now()}
 		q.Places = now.Locator.Places(who, s.addr, q.At)
 		e = changed(s.decision, g.c.Authoriser.Authorise(ctx, q))
 	}
@@ -97,7 +101,7 @@ func changed(old, now Decision) *End {
 	switch {
 	case denied && now.Refusal.Reason != "policy" && now.Refusal.Reason != "floor" && now.Refusal.Reason != "unknown-dataset" && now.Refusal.Reason != "":
 		return nil
-	case denied || now.Path != old.Path || now.Target.Role != old.Target.Role || now.Target.Database != old.Target.Database || now.Target.Address != old.Target.Address:
+	case denied || now.Path != old.Path || now.Target.Role != old.Target.Role || now.Target.Database != old.Target.Database:
 		return &End{SQLState: "57P01", Message: "the rules have changed, and this session may not go on", Outcome: "revoked"}
 	}
 	return nil
@@ -109,9 +113,10 @@ func (g *Gateway) stands(s *session, now *live) (identity.Principal, *End) {
 	end := func(text string) (identity.Principal, *End) {
 		return identity.Principal{}, &End{SQLState: "57P01", Message: text, Outcome: "revoked"}
 	}
-	listed, known := now.Directory.Lookup(in.who.ID)
+	id := s.principal.ID
+	listed, known := now.Directory.Lookup(id)
 	if in.way == identity.ByCertificate {
-		who, _, ok, err := now.Certificates.Identify(now.Directory, in.hello.chain, in.who.ID, g.c.Now())
+		who, _, ok, err := now.Certificates.Identify(now.Directory, in.chain, id, g.c.Now())
 		if err != nil {
 			return end(err.Error())
 		}
@@ -121,17 +126,17 @@ func (g *Gateway) stands(s *session, now *live) (identity.Principal, *End) {
 		return who, nil
 	}
 	switch {
-	case !known && in.listed.ID != "":
+	case !known && in.listed:
 		return end("this principal is no longer listed")
 	case known && !listed.Accepts(in.way):
 		return end("this principal no longer logs in this way")
-	case in.way == identity.ByOIDC && (!now.OIDC.Asks(in.who.ID) || !reflect.DeepEqual(listed, in.listed)):
+	case in.way == identity.ByOIDC && (!now.OIDC.Asks(id) || !reflect.DeepEqual(listed, *in.entry)):
 		return end("this principal's entry has changed: connect again")
 	case in.way == identity.ByOIDC || !known:
-		return in.who, nil
+		return s.principal, nil
 	}
 	if in.token != nil {
-		t, ok := now.Directory.Token(in.who.ID, in.token.ID)
+		t, ok := now.Directory.Token(id, in.token.ID)
 		if !ok {
 			return end("this access token no longer logs in")
 		}

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"github.com/xdg-go/scram"
 
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/splice"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
@@ -70,7 +70,7 @@ func (g *Gateway) dial(t Target, bound time.Duration) (net.Conn, error) {
 	if err == nil && answer[0] != 'S' {
 		err = errors.New("server does not speak TLS")
 	}
-	secured := tls.Client(raw, t.TLS)
+	secured := splice.Client(raw, t.TLS)
 	if err == nil {
 		err = secured.Handshake()
 	}

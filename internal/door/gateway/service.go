@@ -2,8 +2,6 @@ package gateway
 
 import (
 	"errors"
-	"os"
-	"time"
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
@@ -43,32 +41,70 @@ func (s *session) connect() *refused {
 	return r
 }
 
-// runService splices client and server until one of them ends.
-func (s *session) runService() {
+// startService records the session's start and gives both connections to a loop. It reports
+// whether it did; if not, the session is the caller's to end.
+func (s *session) startService() (handed bool) {
 	g := s.g
 	start := s.record(trefoil.KindSession)
 	start.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "start", Path: "service"}
 	if !g.clerk.offer(start) {
 		// The site cannot write its log: what cannot be recorded is not begun.
 		g.refuse(s.client, s.decision.Access, refusal(stageOpen, "57P03", reasonUnrecorded, "accesses cannot be recorded now"))
-		return
+		return false
 	}
-	outcome := "disconnected"
-	if s.welcome() == nil {
-		outcome = s.splice()
+	limits := wire.Limits{Message: g.c.Limits.ServiceMessage}
+	l := &link{s: s, up: wire.NewFramer(wire.FromFrontend, limits), down: wire.NewFramer(wire.FromBackend, limits)}
+	welcome, fixed := s.welcome(), s.client.written.Load()
+	l.loop = g.loops.Loop()
+	if !l.loop.Takes(s.client.Conn) || !l.loop.Takes(s.server.Conn) {
+		l.loop = g.loops.Portable()
 	}
-	s.sever()
-	written := s.client.written.Load()
-	now := g.c.Now()
-	g.clerk.put(s.parent, job{make: func() *trefoil.Body { return s.summary(now, true) }})
-	end := s.record(trefoil.KindSession)
-	end.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "end", Path: "service", Outcome: outcome,
-		Fixed: written - s.tally.forwarded()}
-	g.clerk.put(s.parent, job{body: end})
+	if err := s.handOver(l, welcome, fixed); err != nil {
+		g.c.Logger.Error("session not served", "session", s.id, "error", err)
+		s.recordEnd("error", fixed)
+		return false
+	}
+	return true
 }
 
-// welcome sends everything a client expects before its first statement, in one write.
-func (s *session) welcome() error {
+// handOver has a loop adopt both connections, and waits for that. From then on the session
+// ends itself.
+func (s *session) handOver(l *link, welcome []byte, fixed int64) error {
+	s.g.wg.Add(1)
+	done := make(chan error, 1)
+	ok := l.loop.Post(func() {
+		s.mu.Lock()
+		s.link = l
+		s.mu.Unlock()
+		err := l.adopt(welcome, fixed)
+		if err != nil {
+			s.mu.Lock()
+			s.link = nil
+			s.mu.Unlock()
+		}
+		done <- err
+	})
+	err := errors.New("the gateway is stopping")
+	if ok {
+		err = <-done
+	}
+	if err != nil {
+		s.g.wg.Done()
+	}
+	return err
+}
+
+// recordEnd queues the session's last summary and its end.
+func (s *session) recordEnd(outcome string, fixed int64) {
+	now := s.g.c.Now()
+	s.g.clerk.put(s.parent, job{make: func() *trefoil.Body { return s.summary(now, true) }})
+	end := s.record(trefoil.KindSession)
+	end.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "end", Path: "service", Outcome: outcome, Fixed: fixed}
+	s.g.clerk.put(s.parent, job{body: end})
+}
+
+// welcome is everything a client expects before its first statement, for one write.
+func (s *session) welcome() []byte {
 	out := wire.AppendAuthenticationOk(nil)
 	for _, name := range s.server.order {
 		out = wire.AppendParameterStatus(out, name, s.server.params[name])
@@ -76,9 +112,7 @@ func (s *session) welcome() error {
 	out = wire.AppendBackendKeyData(out, s.pid, s.secret)
 	out = append(out, s.server.notices...)
 	out = append(out, s.noticeMessage()...)
-	out = wire.AppendReadyForQuery(out, s.server.txStatus)
-	_, err := s.client.Write(out)
-	return err
+	return wire.AppendReadyForQuery(out, s.server.txStatus)
 }
 
 // noticeMessage is the decision's notice as a message; empty if there is none.
@@ -87,103 +121,4 @@ func (s *session) noticeMessage() []byte {
 		return nil
 	}
 	return wire.AppendNoticeResponse(nil, wire.ErrorFields{Severity: wire.Notice, SQLState: "00000", Message: s.decision.Notice})
-}
-
-// splice forwards in both directions at once and returns the session's outcome.
-func (s *session) splice() string {
-	var up string
-	done := make(chan struct{})
-	go func() { defer close(done); up = s.forward() }()
-	down, said := s.backward()
-	// The server's side is over: nothing the client still says can be answered.
-	_ = s.client.SetReadDeadline(time.Unix(1, 0))
-	_ = s.server.Close()
-	<-done
-	if said {
-		linger(s.client)
-	}
-	if down != "" {
-		return down
-	}
-	return up
-}
-
-// forward copies from the client to the server.
-func (s *session) forward() (outcome string) {
-	f := wire.NewFramer(wire.FromFrontend, wire.Limits{Message: s.g.c.Limits.ServiceMessage})
-	terminated := false
-	h := pump(s.server, s.client, func(b []byte) (int, error) {
-		s.tally.mu.Lock()
-		defer s.tally.mu.Unlock()
-		s.tally.counts.in += int64(len(b))
-		return watch(&f, b, func(p wire.Piece) {
-			if p.Type == wire.Terminate {
-				terminated = true
-				s.clientDone.Store(true) // before the server can hang up because of it
-			}
-			s.tally.frontend(p)
-		})
-	})
-	switch h.at {
-	case atEnd: // the client said all it has to say; the server may still be answering
-		s.clientDone.Store(true)
-		_ = s.server.CloseWrite()
-		if terminated {
-			return "closed"
-		}
-	case atFrame:
-		s.finish(protocolError(h.err))
-	case atRead:
-		if s.ending() == nil && !errors.Is(h.err, os.ErrDeadlineExceeded) {
-			s.clientDone.Store(true)
-			_ = s.server.Close() // the client's connection broke: what runs for it is of no use
-		}
-	case atWrite: // backward finds out what became of the server, and tells the client
-		if errors.Is(h.err, os.ErrDeadlineExceeded) {
-			_ = s.server.Close()
-		}
-	}
-	return "disconnected"
-}
-
-// backward copies from the server to the client. An outcome of "" means: as forward says.
-// said is whether the client was told why.
-func (s *session) backward() (outcome string, said bool) {
-	f := wire.NewFramer(wire.FromBackend, wire.Limits{Message: s.g.c.Limits.ServiceMessage})
-	h := pump(s.client, s.server, func(b []byte) (int, error) {
-		s.tally.mu.Lock()
-		defer s.tally.mu.Unlock()
-		n, err := watch(&f, b, s.tally.backend)
-		s.tally.counts.out += int64(n)
-		s.tally.total += int64(n)
-		return n, err
-	})
-	e := s.ending()
-	switch {
-	case e != nil:
-	case h.at == atWrite:
-		return "disconnected", false
-	case h.at == atFrame:
-		s.g.c.Logger.Error("database broke the protocol", "session", s.id, "error", h.err)
-		return "error", false
-	case s.clientDone.Load():
-		return "", false
-	case s.tally.lastMessage() == wire.ErrorResponse: // a server says FATAL before it hangs up
-		return "error", true
-	default:
-		e = &End{SQLState: "57P02", Message: "the connection to the database was lost", Outcome: "error"}
-	}
-	if f.AtBoundary() { // inside a message an error would be taken for data
-		s.client.hurry(s.g.grace())
-		_, _ = s.client.Write(fatal(Refusal{SQLState: e.SQLState, Message: e.Message}))
-	}
-	return e.Outcome, true
-}
-
-func protocolError(err error) *End {
-	state := "08P01"
-	if errors.Is(err, wire.ErrTooLarge) {
-		state = "54000"
-	}
-	return &End{SQLState: state, Message: err.Error(), Outcome: "error"}
 }

@@ -34,9 +34,10 @@ type session struct {
 	secret    []byte
 	params    map[string]string // the client's
 	tally     *tally            // service path
-	login     login             // how the client logged in
-	request   Request           // what was decided about
+	link      *link             // service path, once a loop owns the connections
+	login     proof             // how the client logged in
 	addr      netip.Addr
+	local     bool // from this machine
 
 	parent     context.Context // ends when the gateway has nothing more to record
 	ctx        context.Context // ends with the session; its cause is an *End
@@ -72,26 +73,32 @@ func (s *session) info() SessionInfo {
 		Way: s.login.way, Token: s.login.tokenID()}
 }
 
-// finish ends the session for a reason. The first reason wins. Its path notices by its
-// context and its read deadlines; whoever does not get its connections closed under it.
+// finish ends the session for a reason. The first reason wins. The service path is told on
+// its loop; the release path notices by its context, or gets its connections closed under it.
 func (s *session) finish(e *End) {
 	s.mu.Lock()
-	first, srv := s.end == nil, s.server
+	first, l := s.end == nil, s.link
 	if first {
 		s.end = e
-		s.timers = append(s.timers, time.AfterFunc(s.g.grace(), s.sever))
+		if l == nil {
+			s.timers = append(s.timers, time.AfterFunc(s.g.grace(), s.sever))
+		}
 	}
 	s.mu.Unlock()
 	if !first {
 		return
 	}
 	s.cancel(e)
-	if s.decision.Path == Service && srv != nil {
-		s.client.hurry(s.g.grace())
-		srv.hurry(s.g.grace())
-		_ = srv.SetReadDeadline(time.Unix(1, 0))
-		_ = s.client.SetReadDeadline(time.Unix(1, 0))
+	if l != nil {
+		l.loop.Post(func() { l.conclude(e) })
 	}
+}
+
+// begun reports whether the client of a service session heard that it may begin.
+func (s *session) begun() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.link != nil
 }
 
 // ending returns why the session is to end, nil if it is not.
@@ -101,11 +108,22 @@ func (s *session) ending() *End {
 	return s.end
 }
 
-// sever closes both connections, whatever they are doing.
+// leave ends what the session holds beside its connections' bytes. It is the last call.
+func (s *session) leave() {
+	s.sever()
+	s.stopTimers()
+	s.g.sessions.close(s)
+	s.cancel(nil)
+}
+
+// sever closes both connections, whatever they are doing, unless a loop owns them.
 func (s *session) sever() {
 	s.mu.Lock()
-	srv := s.server
+	srv, linked := s.server, s.link != nil
 	s.mu.Unlock()
+	if linked {
+		return
+	}
 	_ = s.client.Close()
 	if srv != nil {
 		_ = srv.Close()

@@ -31,7 +31,6 @@ type tally struct {
 	copying bool  // the server reads COPY data: it ignores Sync
 	copied  int   // COPY data that ended before the server's CopyInResponse was seen
 
-	total   int64  // bytes to the client, ever
 	message []byte // payload of a frontend message that comes in parts, up to keep bytes
 	keep    int
 }
@@ -271,13 +270,6 @@ func (t *tally) take(now time.Time) (counts, time.Time) {
 	c, from := t.counts, t.from
 	t.counts, t.from = counts{calls: map[uint64]*call{}}, now
 	return c, from
-}
-
-// forwarded returns the bytes that went to the client since the session's start.
-func (t *tally) forwarded() int64 {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.total
 }
 
 // lastMessage returns the type of the last whole message from the server.

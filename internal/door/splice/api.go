@@ -72,6 +72,8 @@ type Loop interface {
 	// It may be called on the loop only (in Post or in a handler's call), so that all Conns of
 	// a session exist before the first event of any. On error nc is the caller's as before.
 	Adopt(nc net.Conn, h Handler, o Options) (Conn, error)
+	// Takes reports whether Adopt can take a connection over.
+	Takes(nc net.Conn) bool
 	// Post has f called on the loop, soon, in the order of the posts. It never blocks and may
 	// be called from anywhere. It reports false, and f is never called, after Close.
 	Post(f func()) bool

@@ -206,6 +206,15 @@ func (l *epollLoop) Close() {
 	<-l.done
 }
 
+// Takes implements Loop.
+func (l *epollLoop) Takes(nc net.Conn) bool {
+	if t, ok := nc.(*TLS); ok {
+		nc = t.line.Conn
+	}
+	_, err := below(nc)
+	return err == nil
+}
+
 // Adopt implements Loop.
 func (l *epollLoop) Adopt(nc net.Conn, h Handler, o Options) (Conn, error) {
 	under := nc

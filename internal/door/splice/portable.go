@@ -110,6 +110,9 @@ func (l *portableLoop) Close() {
 	l.wg.Wait()
 }
 
+// Takes implements Loop.
+func (l *portableLoop) Takes(net.Conn) bool { return true }
+
 // Adopt implements Loop.
 func (l *portableLoop) Adopt(nc net.Conn, h Handler, o Options) (Conn, error) {
 	_ = nc.SetDeadline(time.Time{})
@@ -129,6 +132,7 @@ type pconn struct {
 	stall    time.Duration
 	wake     *sync.Cond // something below changed
 	pending  []byte     // for the peer
+	spare    []byte     // the other half of a double buffer
 	writing  bool       // the writer has some more of it
 	kept     []byte     // not taken by the handler
 	paused   bool
@@ -186,7 +190,7 @@ func (c *pconn) write() {
 		switch {
 		case len(c.pending) > 0:
 			b := c.pending
-			c.pending, c.writing = nil, true
+			c.pending, c.spare, c.writing = c.spare, nil, true
 			if c.stall > 0 {
 				_ = c.nc.SetWriteDeadline(time.Now().Add(c.stall))
 			}
@@ -194,6 +198,9 @@ func (c *pconn) write() {
 			_, err := c.nc.Write(b)
 			c.loop.mu.Lock()
 			c.writing = false
+			if c.spare = b[:0]; cap(b) > 2*portableQueue {
+				c.spare = nil
+			}
 			c.wrote(err)
 		case c.shutting && !c.shut:
 			c.shut = true

@@ -41,21 +41,34 @@ func wait(epoll int, events []unix.EpollEvent, ms int) int {
 	return int(n)
 }
 
-// socket duplicates a connection's descriptor. Closing the connection then takes the original
-// out of the runtime's own poller, which would be woken by every packet otherwise.
-func socket(nc net.Conn) (int, error) {
-	var raw syscall.RawConn
-	var err error
+// below finds a connection's socket.
+func below(nc net.Conn) (raw syscall.RawConn, err error) {
+	if w, wrapped := nc.(Wrapped); wrapped {
+		var ok bool
+		if nc, ok = w.Unwrap(); !ok {
+			return nil, ErrUnsupported
+		}
+	}
 	switch c := nc.(type) {
 	case *net.TCPConn:
 		raw, err = c.SyscallConn()
 	case *net.UnixConn:
 		raw, err = c.SyscallConn()
 	default:
-		return 0, ErrUnsupported
+		return nil, ErrUnsupported
 	}
 	if err != nil {
-		return 0, fmt.Errorf("take socket over: %w", err)
+		return nil, fmt.Errorf("take socket over: %w", err)
+	}
+	return raw, nil
+}
+
+// socket duplicates a connection's descriptor. Closing the connection then takes the original
+// out of the runtime's own poller, which would be woken by every packet otherwise.
+func socket(nc net.Conn) (int, error) {
+	raw, err := below(nc)
+	if err != nil {
+		return 0, err
 	}
 	fd := -1
 	if cerr := raw.Control(func(old uintptr) {

@@ -36,6 +36,12 @@ func whole(c *tls.Config) *tls.Config {
 	return c
 }
 
+// Wrapped is a connection that gives back what was read ahead of it. Unwrap returns what it
+// lies on; ok is false while something is left to give back.
+type Wrapped interface {
+	Unwrap() (nc net.Conn, ok bool)
+}
+
 // line is what a TLS connection lies on: a net.Conn first, then, in a loop, bytes in memory.
 // crypto/tls keeps a partial record across a Temporary error and goes on with the next Read.
 type line struct {
