@@ -216,9 +216,10 @@ type StatementSummary struct {
 
 // Definition is a dataset's definition as it is hashed, logged and acknowledged.
 type Definition struct {
-	Cluster string            `json:"cluster"` // inside, outside
-	Columns []DefinedColumn   `json:"columns"` // sorted by table, column; withheld columns that are absent are not listed
-	K       int64             `json:"k"`       // smallest cell over the person table's clear and generalised columns, 0 when not enforced
+	Cluster string            `json:"cluster"`         // inside, outside
+	Columns []DefinedColumn   `json:"columns"`         // sorted by table, column; withheld columns that are absent are not listed
+	Epoch   int64             `json:"epoch,omitempty"` // of the keys of its pseudonyms; 0 when it holds none
+	K       int64             `json:"k"`               // smallest cell over the person table's clear and generalised columns, 0 when not enforced
 	Name    string            `json:"name"`
 	Person  string            `json:"person"` // the person table
 	Purpose string            `json:"purpose"`
@@ -289,11 +290,11 @@ type IncidentBody struct {
 	Reason string `json:"reason"`
 }
 
-// KeyBody announces a public key.
+// KeyBody announces a public key, or tells what became of a key of pseudonyms.
 type KeyBody struct {
-	Event string `json:"event"` // announced, retired
-	Key   string `json:"key"`   // the verifier key (vkey)
-	Use   string `json:"use"`   // log, witness, permit, approver, gateway
+	Event string `json:"event"` // announced, retired; of pseudonyms: rotated, destroyed
+	Key   string `json:"key"`   // the verifier key (vkey); of pseudonyms purpose and epoch, as in research/2
+	Use   string `json:"use"`   // log, witness, permit, approver, gateway, pseudonyms
 }
 
 // ModelBody says which ranking model a surface serves, and publishes its parameter sheet. The

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/home/keyring"
 	"github.com/trefoil-eu/trefoil/internal/home/transform"
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
@@ -18,6 +19,7 @@ import (
 // one dataset at once are refused.
 type Builder struct {
 	cfg    Config
+	ring   *keyring.Ring
 	keys   *transform.Keys
 	digest []byte
 }
@@ -53,9 +55,12 @@ func Open(cfg Config) (*Builder, error) {
 	}
 	b := &Builder{cfg: cfg}
 	var err error
-	if b.keys, err = transform.OpenKeys(cfg.PseudonymKey); err != nil {
-		return nil, fmt.Errorf("open datasets: %w", err)
+	if b.ring = cfg.Keys; b.ring == nil {
+		if b.ring, err = keyring.Open(cfg.PseudonymKey, keyring.Options{Now: cfg.Now}); err != nil {
+			return nil, fmt.Errorf("open datasets: %w", err)
+		}
 	}
+	b.keys = transform.KeysOf(b.ring.Secret)
 	if b.digest, err = transform.ReadKeyFile(cfg.DigestKey); err != nil {
 		return nil, fmt.Errorf("open datasets: %w", err)
 	}

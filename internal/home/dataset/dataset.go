@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/home/keyring"
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
 )
 
@@ -34,10 +35,11 @@ type Config struct {
 	// Definitions, by dataset, are taken as they are where given; others are made of the files.
 	Definitions map[string]*trefoil.Definition
 
-	PseudonymKey string // key file, 32 random bytes; made when it is not there
-	DigestKey    string // key file, likewise
-	SubjectDir   string // relative names of subject lists start here
-	SpillDir     string // default os.TempDir()
+	Keys         *keyring.Ring // of pseudonyms; nil opens PseudonymKey
+	PseudonymKey string        // key ring; made when it is not there
+	DigestKey    string        // key file, 32 random bytes; likewise
+	SubjectDir   string        // relative names of subject lists start here
+	SpillDir     string        // default os.TempDir()
 
 	MemoryBytes int64         // rows held in memory before they spill, all workers together; default 512 MiB
 	MemberBytes int64         // bound of all membership sets together; default 2 GiB

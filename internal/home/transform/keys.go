@@ -16,29 +16,26 @@ import (
 // KeySize is the length in bytes of a root key file.
 const KeySize = 32
 
-// Keys derives the keys of pseudonyms from one root key.
-type Keys struct{ root []byte }
+// Keys derives the keys of pseudonyms, each from the secret of its purpose and epoch.
+type Keys struct {
+	secret func(purpose string, epoch int) ([]byte, error)
+}
 
-// NewKeys takes a root key of KeySize bytes.
+// NewKeys takes one root key of KeySize bytes for all purposes and epochs.
 func NewKeys(root []byte) (*Keys, error) {
 	if len(root) != KeySize {
 		return nil, fmt.Errorf("root key has %d bytes, not %d", len(root), KeySize)
 	}
-	return &Keys{root: append([]byte(nil), root...)}, nil
+	root = append([]byte(nil), root...)
+	return KeysOf(func(string, int) ([]byte, error) { return root, nil }), nil
 }
 
-// OpenKeys reads the root key at path. When no file is there it makes one of random bytes,
-// readable by its owner alone, on stable storage before it is used. A file that others can
-// read is refused.
-func OpenKeys(path string) (*Keys, error) {
-	root, err := ReadKeyFile(path)
-	if err != nil {
-		return nil, err
-	}
-	return NewKeys(root)
-}
+// KeysOf takes the secrets, of KeySize bytes each, from secret, which may refuse.
+func KeysOf(secret func(purpose string, epoch int) ([]byte, error)) *Keys { return &Keys{secret: secret} }
 
-// ReadKeyFile reads a key file of KeySize bytes, or makes one (see OpenKeys).
+// ReadKeyFile reads the key file of KeySize bytes at path. When no file is there it makes one
+// of random bytes, readable by its owner alone, on stable storage before it is used. A file that
+// others can read is refused.
 func ReadKeyFile(path string) ([]byte, error) {
 	if path == "" {
 		return nil, errors.New("read key file: no path is configured")
@@ -107,7 +104,11 @@ func (k *Keys) derive(purpose, domain string, epoch int) (domainKeys, error) {
 		info = append(info, part...)
 	}
 	info = binary.BigEndian.AppendUint64(info, uint64(epoch))
-	out, err := hkdf.Key(sha256.New, k.root, nil, string(info), 64)
+	secret, err := k.secret(purpose, epoch)
+	if err != nil {
+		return domainKeys{}, fmt.Errorf("key of pseudonyms: %w", err)
+	}
+	out, err := hkdf.Key(sha256.New, secret, nil, string(info), 64)
 	if err != nil {
 		return domainKeys{}, fmt.Errorf("derive key: %w", err)
 	}

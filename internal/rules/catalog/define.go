@@ -47,6 +47,9 @@ func Definition(ds *Dataset, cat *Catalog, purposes *Purposes, regimes ...law.Re
 	}
 	sort.Slice(def.Columns, func(i, j int) bool { return less(def.Columns[i], def.Columns[j]) })
 	def.K = ds.smallestCell(def)
+	if slices.ContainsFunc(def.Columns, func(c trefoil.DefinedColumn) bool { return law.Form(c.Form) == law.Pseudonymised }) {
+		def.Epoch = int64(purposes.Purpose(ds.Purpose).Epoch)
+	}
 	return def, nil
 }
 
