@@ -33,6 +33,7 @@ type follower struct {
 	state                 *FlowState
 	noticed               []Drift // why it became stale
 	reshaped              []Drift // changes of shape that were taken up without a build
+	partitions            []newPartition
 	swept                 time.Time
 	meet                  *guest // of the batch in progress: a verification that waits for it
 }
