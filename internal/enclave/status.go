@@ -138,6 +138,7 @@ func (p *process) statusHandler() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(p.status(r.Context())) // a client that went away needs no answer
 	})
+	mux.HandleFunc("POST /takeover", p.handOver)
 	return mux
 }
 
@@ -163,10 +164,7 @@ func openSocket(path string) (net.Listener, error) {
 
 // GatewayStatus asks the gateway that runs with this configuration.
 func (c *Config) GatewayStatus(ctx context.Context) (*Status, error) {
-	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", c.Gateway.Status)
-		}}}
+	client := c.socketClient()
 	defer client.CloseIdleConnections()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://gateway/status", nil)
 	if err != nil {
