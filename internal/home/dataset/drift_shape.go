@@ -28,8 +28,8 @@ const shapeSQL = `WITH RECURSIVE part AS (
 		UNION ALL SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN part p ON i.inhparent = p.inhrelid)
 	SELECT coalesce((SELECT pg_catalog.jsonb_build_object('gone', false, 'kind', c.relkind, 'identity', c.relreplident, 'persistence', c.relpersistence,
 		'name', n.nspname || '.' || c.relname,
-		'columns', (SELECT pg_catalog.jsonb_object_agg(a.attname, pg_catalog.jsonb_build_object('number', a.attnum, 'type', a.atttypid, 'mod', a.atttypmod,
-				'notnull', a.attnotnull, 'coll', a.attcollation,
+		'columns', (SELECT pg_catalog.jsonb_object_agg(a.attname, pg_catalog.jsonb_build_object('number', a.attnum, 'type', a.atttypid::bigint, 'mod', a.atttypmod,
+				'notnull', a.attnotnull, 'coll', a.attcollation::bigint,
 				'labels', (SELECT pg_catalog.jsonb_agg(e.enumlabel ORDER BY e.enumsortorder) FROM pg_catalog.pg_enum e
 					WHERE e.enumtypid IN (t.oid, t.typelem, t.typbasetype))))
 			FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_type t ON t.oid = a.atttypid

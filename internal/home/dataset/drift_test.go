@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 )
 
@@ -31,6 +33,14 @@ datasets:
       - {table: app.person, columns: [{name: id, form: pseudonymised}, {name: plan, form: clear}]}
       - {table: app.visit, columns: [{name: id, form: clear}, {name: person, form: pseudonymised}, {name: at, form: clear}]}
 `
+
+// rooted is the fixture of these tests: partitions are published by their root.
+func rooted(t *testing.T) (*fixture, *pgx.Conn) {
+	t.Helper()
+	f, conn := flowing(t, renamed, renamedCatalog, renamedDatasets)
+	sourceDo(t, conn, "ALTER PUBLICATION trefoil SET (publish_via_partition_root = true)")
+	return f, conn
+}
 
 // shown says whether the canary is anywhere in the dataset's database, old schemas and what a
 // build left included.
@@ -71,7 +81,7 @@ func (f *fixture) drifted(kind DriftKind, what string) bool {
 // The e-mail takes the name of a column that is held in clear: neither the flow nor the build
 // that follows may read it under that name, until somebody has looked.
 func TestAnEmailRenamedIntoAClearColumnIsNeverShown(t *testing.T) {
-	f, conn := flowing(t, renamed, renamedCatalog, renamedDatasets)
+	f, conn := rooted(t)
 	f.follow()
 	f.caughtUp(conn)
 	sourceDo(t, conn, "ALTER TABLE app.person RENAME plan TO plan_old", "ALTER TABLE app.person RENAME email TO plan", "UPDATE app.person SET plan = plan || 'x' WHERE id < 20")
@@ -113,7 +123,7 @@ func (f *fixture) plain() error {
 // Swapped, written, and swapped back while nobody looked: what the stream carries under the
 // name was the e-mail for a time.
 func TestColumnsSwappedByRenameAndBackBetweenTwoBatchesShowNothing(t *testing.T) {
-	f, conn := flowing(t, renamed, renamedCatalog, renamedDatasets)
+	f, conn := rooted(t)
 	stop := f.follow()
 	f.caughtUp(conn)
 	stop()
@@ -158,7 +168,7 @@ func TestAColumnRenamedWhileABuildRunsIsNotReadInTheOthersForm(t *testing.T) {
 }
 
 func TestDriftIsReported(t *testing.T) {
-	f, conn := flowing(t, renamed, renamedCatalog, renamedDatasets)
+	f, conn := rooted(t)
 	f.b.cfg.WatchEvery = 100 * time.Millisecond
 	f.follow()
 	f.caughtUp(conn)
@@ -191,7 +201,10 @@ func TestDriftIsReported(t *testing.T) {
 			t.Errorf("after %s: built again: %v", c.sql, now != built)
 		}
 		built = now
-		sourceDo(t, conn, "INSERT INTO app.visit VALUES (5, 5, '2026-03-01') ON CONFLICT DO NOTHING", "UPDATE app.visit SET id = id + 1000 WHERE id = 40", "UPDATE app.visit SET id = id - 1000 WHERE id = 1040")
+		sourceDo(t, conn, "INSERT INTO app.visit VALUES (5, 5, '2025-03-01') ON CONFLICT DO NOTHING", "UPDATE app.visit SET id = id + 1000 WHERE id = 40", "UPDATE app.visit SET id = id - 1000 WHERE id = 1040")
+		if c.sql[:12] == "CREATE TABLE" && c.kind == DriftPartitions {
+			sourceDo(t, conn, "INSERT INTO app.visit SELECT i, i, '2026-02-02' FROM generate_series(1, 30) i ON CONFLICT DO NOTHING")
+		}
 		f.caughtUp(conn)
 		f.verified()
 	}
@@ -221,7 +234,7 @@ func TestDriftIsReported(t *testing.T) {
 // A table that left the publication, or a publication that left: the dataset stands and says
 // why, and goes on once it is mended.
 func TestATableDroppedFromThePublicationIsNoticed(t *testing.T) {
-	f, conn := flowing(t, renamed, renamedCatalog, renamedDatasets)
+	f, conn := rooted(t)
 	sourceDo(t, conn, "DROP PUBLICATION trefoil", "CREATE PUBLICATION trefoil FOR TABLE app.person, app.visit WITH (publish_via_partition_root = true)")
 	f.follow()
 	f.caughtUp(conn)

@@ -74,12 +74,55 @@ func (f *follower) reshape(ctx context.Context) error {
 		return err
 	}
 	defer closeConn(conn)
-	if _, err := conn.Exec(ctx, "UPDATE trefoil_info.flow SET shape = $1::text::jsonb", string(text)); err != nil {
+	if _, err := conn.Exec(ctx, "SET lock_timeout = '5s'"); err != nil {
 		return fmt.Errorf("keep the new shape: %w", safe(err))
 	}
+	err = inTx(ctx, conn, func(tx pgx.Tx) error {
+		for _, p := range f.partitions {
+			if err := f.partition(ctx, tx, p); err != nil {
+				return err
+			}
+		}
+		if _, err := tx.Exec(ctx, "UPDATE trefoil_info.flow SET shape = $1::text::jsonb", string(text)); err != nil {
+			return fmt.Errorf("keep the new shape: %w", safe(err))
+		}
+		return nil
+	})
 	drifts := f.reshaped
-	f.reshaped = nil
+	f.reshaped, f.partitions = nil, nil
+	if err != nil {
+		return err
+	}
 	return f.t.note(ctx, drifts...)
+}
+
+// newPartition is an empty partition that came at the source.
+type newPartition struct{ table, name, sql string }
+
+// partition makes a new partition in the dataset too, where its table has partitions there.
+func (f *follower) partition(ctx context.Context, tx pgx.Tx, p newPartition) error {
+	t := f.p.byName[p.table]
+	if t == nil || !t.held {
+		return nil
+	}
+	var kind string
+	if err := tx.QueryRow(ctx, "SELECT relkind::text FROM pg_catalog.pg_class WHERE oid = $1::text::pg_catalog.regclass", t.src.Name.Quoted()).Scan(&kind); err != nil {
+		return fmt.Errorf("look for the partitions of %s: %w", p.table, safe(err))
+	}
+	if kind != "p" {
+		return nil // its key is not held as it is: one table holds all
+	}
+	if _, err := tx.Exec(ctx, p.sql); err != nil {
+		if sqlState(err) == lockNotAvailable {
+			return fmt.Errorf("make a partition of %s: %w", p.table, safe(err)) // tried again
+		}
+		return &staleError{"partitions of " + p.table + " changed at the source, and cannot be made alike: " + safe(err).Error()}
+	}
+	name, _, _ := strings.Cut(strings.TrimPrefix(p.sql, "CREATE TABLE "), " PARTITION OF ")
+	if _, err := tx.Exec(ctx, "GRANT SELECT ON "+name+" TO "+postgres.Quote(group(f.name))); err != nil {
+		return fmt.Errorf("make a partition of %s: %w", p.table, safe(err))
+	}
+	return nil
 }
 
 // onlyEmptyPartitions says whether all that changed is that partitions came, and no row is
@@ -107,32 +150,37 @@ func (f *follower) onlyEmptyPartitions(ctx context.Context, was, now string) (d 
 		if _, err := fmt.Sscanf(b.Parts[name], "%d:", &oid); err != nil {
 			return d, false, nil
 		}
-		empty, err := f.v.empty(ctx, oid)
+		sql, empty, err := f.v.emptyPartition(ctx, oid)
 		if err != nil || !empty {
 			return d, false, err
 		}
+		f.partitions = append(f.partitions, newPartition{table: b.Name, name: name, sql: sql})
 	}
 	return Drift{Kind: DriftPartitions, Table: b.Name, What: fmt.Sprintf("empty partitions of %s came: %s", b.Name, strings.Join(came, ", ")),
 		Done: "taken up: their rows come by the change stream"}, true, nil
 }
 
-// empty says whether a table has no row as of the snapshot. One that went meanwhile, or that
-// may not be read by itself, is not known to be empty.
-func (v *sight) empty(ctx context.Context, oid uint32) (bool, error) {
-	var name string
-	err := v.guard.QueryRow(ctx, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname) FROM pg_catalog.pg_class c
-		JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = $1 AND pg_catalog.has_table_privilege(c.oid, 'SELECT')`, oid).Scan(&name)
+// emptyPartition looks at a partition that came: whether it has no row as of the snapshot, and
+// the statement that makes it in the dataset. One that went meanwhile, that has partitions of
+// its own, or that may not be read by itself, is not known to be empty.
+func (v *sight) emptyPartition(ctx context.Context, oid uint32) (sql string, empty bool, err error) {
+	var name, parent, bound string
+	err = v.guard.QueryRow(ctx, `SELECT pg_catalog.format('%I.%I', n.nspname, c.relname), pg_catalog.format('%I.%I', pn.nspname, p.relname),
+			pg_catalog.pg_get_expr(c.relpartbound, c.oid)
+		FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid
+			JOIN pg_catalog.pg_class p ON p.oid = i.inhparent JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+		WHERE c.oid = $1 AND c.relkind = 'r' AND c.relpartbound IS NOT NULL AND pg_catalog.has_table_privilege(c.oid, 'SELECT')`, oid).Scan(&name, &parent, &bound)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return false, nil
+		return "", false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at a new partition: %w", safe(err))
+		return "", false, fmt.Errorf("look at a new partition: %w", safe(err))
 	}
 	var some bool
 	if err := v.conn.QueryRow(ctx, "SELECT EXISTS (SELECT FROM "+name+")").Scan(&some); err != nil {
-		return false, fmt.Errorf("look at a new partition: %w", safe(err))
+		return "", false, fmt.Errorf("look at a new partition: %w", safe(err))
 	}
-	return !some, nil
+	return fmt.Sprintf("CREATE TABLE %s PARTITION OF %s %s", name, parent, bound), !some, nil
 }
 
 // tell writes the drift report of a dataset that became stale: what was noticed, and all that
