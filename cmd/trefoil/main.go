@@ -81,6 +81,7 @@ func newRoot() *cobra.Command {
 		newPasswdCommand(),
 		newRequestCommand(),
 		newDecideCommand("revoke", "Take an approval back; sessions that rest on it end", grant.KindRevocation),
+		newTokenCommand(),
 		newVerifyCommand(),
 		newCheckCommand(),
 		newInitCommand(),

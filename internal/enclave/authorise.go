@@ -47,13 +47,18 @@ type Grants interface {
 // Authoriser decides who may open what: policy and floor, both; then whether the dataset
 // stands as it is defined, and whether the monitor has acknowledged the definition.
 type Authoriser struct {
-	rules    *Rules
+	now      *inForce
+	rules    *Rules // what one decision is made by, from its begin to its end
 	clusters *Clusters
 	datasets Datasets
 	grants   Grants
 	routes   *routes // nil: every database is where its DSN says
 	binary   string
+	*memory
+}
 
+// memory is what an authoriser keeps from one decision to the next.
+type memory struct {
 	mu           sync.Mutex
 	acknowledged map[string]bool   // definition hashes
 	opened       map[string]Opened // by session, until the release path takes it
@@ -67,8 +72,8 @@ type Opened struct {
 
 // NewAuthoriser makes an authoriser. Binary is the program's hash for the records.
 func NewAuthoriser(r *Rules, c *Clusters, d Datasets, g Grants, binary string) *Authoriser {
-	return &Authoriser{rules: r, clusters: c, datasets: d, grants: g, binary: binary,
-		acknowledged: map[string]bool{}, opened: map[string]Opened{}}
+	return &Authoriser{now: newInForce(r), rules: r, clusters: c, datasets: d, grants: g, binary: binary,
+		memory: &memory{acknowledged: map[string]bool{}, opened: map[string]Opened{}}}
 }
 
 // Acknowledge notes that the monitor has acknowledged a definition.
@@ -93,8 +98,15 @@ func (a *Authoriser) Take(session string) Opened {
 	return out
 }
 
-// Authorise implements gateway.Authoriser.
+// Authorise implements gateway.Authoriser. Rules that come into force meanwhile count for
+// the next decision.
 func (a *Authoriser) Authorise(ctx context.Context, q gateway.Request) gateway.Decision {
+	one := *a
+	one.rules = a.now.get()
+	return one.authorise(ctx, q)
+}
+
+func (a *Authoriser) authorise(ctx context.Context, q gateway.Request) gateway.Decision {
 	if q.Principal.Service && q.Principal.ServesHumans {
 		actor, no := a.asActor(q)
 		if no != nil {
@@ -184,6 +196,10 @@ func (a *Authoriser) employer(p identity.Principal) Entity {
 func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.Access, readOnly bool) gateway.Decision {
 	d := a.rules.Policy.Operate(policy.OperateRequest{Principal: who, Database: q.Database, Access: facts, Region: a.rules.Region, At: q.At})
 	access := a.access(q, d.Floor)
+	said := ""
+	if !d.Allow && a.observes(q) {
+		d.Allow, said = true, observeNotice
+	}
 	if !d.Allow {
 		return deny(access, refusal(d, "28000"))
 	}
@@ -194,7 +210,7 @@ func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.
 	if target, err = a.routes.send(q.Database, readOnly, target); err != nil {
 		return deny(access, away(q.Database, err))
 	}
-	return gateway.Decision{Path: gateway.Service, Access: access, Target: target}
+	return gateway.Decision{Path: gateway.Service, Access: access, Target: target, Notice: said}
 }
 
 // open decides about a dataset: the release path.
@@ -343,7 +359,7 @@ func (a *Authoriser) source(name, role string) (gateway.Target, error) {
 	if physical == "" {
 		physical = name
 	}
-	t, err := targetOf(db.DSN, role, physical)
+	t, err := targetOf(withUser(db.DSN, role), role, physical)
 	if err != nil || t.TLS == nil || len(t.TLS.Certificates) > 0 || a.rules.Config.Gateway.ClientCertificate == "" {
 		return t, err
 	}

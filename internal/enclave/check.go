@@ -50,7 +50,9 @@ func Check(ctx context.Context, path string, offline bool) *CheckReport {
 	if err == nil {
 		k.missing(c)
 		k.exposed(c)
+		k.identities(c)
 		if !offline {
+			k.sourceAuth(ctx, c)
 			k.sources(ctx, c)
 			k.clusters(ctx, c)
 			k.control(ctx, c)

@@ -5,10 +5,13 @@
 // file path and read here; strict decoding reports every unknown key with its line.
 package enclave
 
+import "github.com/trefoil-eu/trefoil/internal/door/identity"
+
 // Config is enclave.yaml. Relative paths are relative to the file's own directory.
 type Config struct {
 	Version          int                 `yaml:"version"`
 	Name             string              `yaml:"name"`
+	Mode             string              `yaml:"mode,omitempty"`   // enforce (default), or observe: account for the service path before deciding
 	Site             string              `yaml:"site"`             // the site this process runs at
 	Region           []string            `yaml:"region,omitempty"` // countries and groups; default EEA, GB, CH
 	Exporter         Entity              `yaml:"exporter"`
@@ -31,6 +34,24 @@ type Config struct {
 	Purposes string   `yaml:"purposes,omitempty"` // default purposes.yaml
 	People   string   `yaml:"people,omitempty"`   // default people.yaml
 	Policy   string   `yaml:"policy,omitempty"`   // default policy (a directory of *.cedar and corpus/)
+	Tokens   string   `yaml:"tokens,omitempty"`   // default tokens.yaml; written by trefoil token
+
+	Identity Identity `yaml:"identity,omitempty"` // ways to log in beside passwords and access tokens
+
+	path    string // the file this was read from
+	runtime Runtime
+}
+
+// Modes.
+const (
+	ModeEnforce = "enforce"
+	ModeObserve = "observe"
+)
+
+// Identity are ways to log in that others than people.yaml vouch for.
+type Identity struct {
+	OIDC         []identity.IssuerConfig     `yaml:"oidc,omitempty"`
+	Certificates *identity.CertificateConfig `yaml:"certificates,omitempty"`
 }
 
 // Entity is a legal entity. Scopes are the facts that an adequacy decision's scope test asks
@@ -55,6 +76,7 @@ type Database struct {
 	DSN    string `yaml:"dsn"`              // where the gateway sends service sessions; user and dbname are replaced per session, TLS options kept
 	Reader string `yaml:"reader,omitempty"` // a role with SELECT on the catalogued columns; builds datasets
 	DBName string `yaml:"dbname,omitempty"` // name on the server; default the key
+	Auth   string `yaml:"auth,omitempty"`   // a role that may ask the server for its users' password verifiers; trefoil check prints what it needs
 	Route  *Route `yaml:"route,omitempty"`  // several servers carry it: follow the primary
 }
 
@@ -90,20 +112,33 @@ type Embedded struct {
 
 // Gateway is the door's own configuration.
 type Gateway struct {
-	Listen            string `yaml:"listen"`
-	Certificate       string `yaml:"certificate"` // shown to clients
-	Key               string `yaml:"key"`
-	ClientCertificate string `yaml:"client_certificate"` // shown to databases whose DSN names none (sslcert)
-	ClientKey         string `yaml:"client_key"`
-	RequireTLS        bool   `yaml:"require_tls,omitempty"`
-	SpillDir          string `yaml:"spill_dir,omitempty"`
-	ChunkBytes        int64  `yaml:"chunk_bytes,omitempty"`
-	MemoryBytes       int64  `yaml:"memory_bytes,omitempty"`      // held in memory per session before it spills
-	CatalogAllowance  int64  `yaml:"catalog_allowance,omitempty"` // bytes per session under the session's permit
-	SummaryInterval   string `yaml:"summary_interval,omitempty"`
-	MaxSessions       int    `yaml:"max_sessions,omitempty"`
-	Metrics           string `yaml:"metrics,omitempty"` // address of /metrics, /healthz and /readyz; none: not served
-	Status            string `yaml:"status,omitempty"`  // socket for trefoil gateway status; default gateway.sock
+	Listen string `yaml:"listen"`
+
+	ListenAlso        []string `yaml:"listen_also,omitempty"` // more addresses; unix:PATH is a socket
+	Certificate       string   `yaml:"certificate"`           // shown to clients
+	Key               string   `yaml:"key"`
+	ClientCertificate string   `yaml:"client_certificate"` // shown to databases whose DSN names none (sslcert)
+	ClientKey         string   `yaml:"client_key"`
+	RequireTLS        bool     `yaml:"require_tls,omitempty"`
+	SpillDir          string   `yaml:"spill_dir,omitempty"`
+	ChunkBytes        int64    `yaml:"chunk_bytes,omitempty"`
+	MemoryBytes       int64    `yaml:"memory_bytes,omitempty"`      // held in memory per session before it spills
+	CatalogAllowance  int64    `yaml:"catalog_allowance,omitempty"` // bytes per session under the session's permit
+	SummaryInterval   string   `yaml:"summary_interval,omitempty"`
+	MaxSessions       int      `yaml:"max_sessions,omitempty"`
+	Limits            Limits   `yaml:"limits,omitempty"`
+	LogLevel          string   `yaml:"log_level,omitempty"` // debug, info (default), warn, error
+	Metrics           string   `yaml:"metrics,omitempty"`   // address of /metrics, /healthz and /readyz; none: not served
+	Status            string   `yaml:"status,omitempty"`    // socket for trefoil gateway status; default gateway.sock
+}
+
+// Limits bound what one principal can make the gateway do. Zero means the default.
+type Limits struct {
+	SessionsPer      int `yaml:"sessions_per_principal,omitempty"` // at once; default 500
+	PersonSessions   int `yaml:"sessions_per_person,omitempty"`    // at once; default 50
+	PersonPerSec     int `yaml:"person_per_second,omitempty"`      // new sessions of a person, after a burst of 20 times as many; default 5
+	ServicePerSec    int `yaml:"service_per_second,omitempty"`     // the same of a service; default 2000
+	RefusedPerMinute int `yaml:"refused_per_minute,omitempty"`     // refusals after the login; then the principal waits; default 60
 }
 
 // Log is the access log of this site.
@@ -153,9 +188,10 @@ type Instrument struct {
 
 // Approver may sign grants.
 type Approver struct {
-	Name     string   `yaml:"name"`
-	Key      string   `yaml:"key"` // vkey
-	Purposes []string `yaml:"purposes"`
+	Name      string   `yaml:"name"`
+	Principal string   `yaml:"principal,omitempty"` // who that is in people.yaml, if they are there: nobody approves their own request
+	Key       string   `yaml:"key"`                 // vkey
+	Purposes  []string `yaml:"purposes"`
 }
 
 // Network maps addresses to a country by configuration.

@@ -68,7 +68,7 @@ func (t *ticketed) request(ctx context.Context) (trefoil.PermitRequest, error) {
 // duties are the gateway process's own work beside its sessions. Each runs until its
 // context ends; what fails is tried again at its next turn and said in the log.
 type duties struct {
-	rules    *Rules
+	now      *inForce
 	scribe   *scribe
 	store    *control.Store
 	log      *accesslog.Log
@@ -90,7 +90,7 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
 	every("freshness", time.Second, func(ctx context.Context) error { return d.stale(ctx, g) })
 	every("former builds", 5*time.Second, func(ctx context.Context) error {
-		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.rules.Definitions)))
+		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.now.get().Definitions)))
 	})
 	every("retention", d.shortestRetention(), d.expire)
 	all.Wait()
@@ -140,7 +140,7 @@ func (d *duties) drain(ctx context.Context) error {
 // acknowledge asks the monitor for every definition it has not acknowledged yet.
 func (d *duties) acknowledge(ctx context.Context) error {
 	var errs []error
-	for _, def := range d.rules.Definitions {
+	for _, def := range d.now.get().Definitions {
 		hash := trefoil.DefinitionHash(def)
 		if d.auth.isAcknowledged(hash) {
 			continue
@@ -169,7 +169,7 @@ func (d *duties) revoke(ctx context.Context, g *gateway.Gateway) error {
 			errs = append(errs, err)
 			continue
 		}
-		if found != nil && !revoked(found, d.rules.Approvers) {
+		if found != nil && !revoked(found, d.now.get().Approvers) {
 			continue
 		}
 		n := g.CloseSessions(func(s gateway.SessionInfo) bool { return s.Grant == id }, "the grant was revoked")
@@ -193,7 +193,7 @@ func revoked(g *control.Grant, approvers []grant.Approver) bool {
 // stays for twice its time.
 func (d *duties) shortestRetention() time.Duration {
 	shortest := time.Hour
-	for _, text := range d.rules.Config.Log.Retention {
+	for _, text := range d.now.get().Config.Log.Retention {
 		if keep, err := time.ParseDuration(text); err == nil { // checked by Load
 			shortest = max(time.Second, min(shortest, keep))
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -85,6 +86,9 @@ func (r *Rules) Decide(ctx context.Context, s *control.Store, id string, kind gr
 		return nil, err
 	}
 	if kind == grant.KindApproval { // say at once what the gateway would say later
+		if g.Request.Policy != r.PolicyHash {
+			return nil, errors.New("the policy has changed since the request was made: ask anew, so that what is approved is what was asked under it")
+		}
 		if err := grant.Check(signed, r.Approvers, g.Request.Principal, g.Request.Dataset, g.Request.Definition, now); err != nil {
 			return nil, err
 		}
@@ -107,7 +111,7 @@ func (r *Rules) mayApprove(a *grant.Approver, q grant.Request) error {
 		return fmt.Errorf("dataset %s is not defined as it was when the request was made: ask anew", q.Dataset)
 	}
 	d := r.Policy.Approve(policy.ApproveRequest{Approver: a.Name, Purposes: a.Purposes,
-		Dataset: policyDataset(def, r.Classes[q.Dataset]), Self: a.Name == q.Principal})
+		Dataset: policyDataset(def, r.Classes[q.Dataset]), Self: a.Name == q.Principal || slices.Contains(a.Persons, q.Principal)})
 	if !d.Allow {
 		return fmt.Errorf("%s (rule %s; %s)", d.Reason, d.Rule, strings.Join(d.Law, "; "))
 	}

@@ -3,6 +3,7 @@ package enclave
 import (
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -35,6 +36,7 @@ func Load(path string) (*Config, error) {
 		return nil, found
 	}
 	c.resolve(filepath.Dir(path))
+	c.path = path
 	return &c, nil
 }
 
@@ -67,6 +69,7 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 	if len(c.Databases) == 0 {
 		bad("databases", "no database: name at least one source under databases")
 	}
+	c.validateIdentity(bad)
 	c.validateNames(bad)
 	c.validateSites(bad)
 	for name, cl := range c.Clusters {
@@ -80,6 +83,12 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 	for kind, d := range c.Log.Retention {
 		if _, err := time.ParseDuration(d); err != nil {
 			bad("log.retention."+kind, "%q is not a duration such as 8760h", d)
+		}
+	}
+	for i, a := range c.Gateway.ListenAlso {
+		path, isUnix := strings.CutPrefix(a, unixPrefix)
+		if _, _, err := net.SplitHostPort(a); !isUnix && err != nil || isUnix && !filepath.IsAbs(path) {
+			bad(fmt.Sprintf("gateway.listen_also[%d]", i), "%q is neither host:port nor unix:/PATH", a)
 		}
 	}
 	if d := c.Gateway.SummaryInterval; d != "" {
@@ -172,6 +181,8 @@ func (c *Config) resolve(dir string) {
 	def(&c.Purposes, "purposes.yaml")
 	def(&c.People, "people.yaml")
 	def(&c.Policy, "policy")
+	def(&c.Tokens, "tokens.yaml")
+	def(&c.Mode, ModeEnforce)
 	def(&c.Gateway.Status, "gateway.sock")
 	if len(c.Region) == 0 {
 		c.Region = []string{"EEA", "GB", "CH"}
@@ -179,7 +190,8 @@ func (c *Config) resolve(dir string) {
 	for i := range c.Catalogs {
 		join(dir, &c.Catalogs[i])
 	}
-	for _, p := range []*string{&c.Datasets, &c.Purposes, &c.People, &c.Policy, &c.NetworkCountries,
+	c.resolveIdentity(dir)
+	for _, p := range []*string{&c.Datasets, &c.Purposes, &c.People, &c.Policy, &c.Tokens, &c.NetworkCountries,
 		&c.Gateway.Certificate, &c.Gateway.Key, &c.Gateway.ClientCertificate, &c.Gateway.ClientKey, &c.Gateway.SpillDir, &c.Gateway.Status,
 		&c.Log.Directory, &c.Log.Key, &c.Monitor.Token,
 		&c.Keys.Pseudonyms, &c.Keys.Staff, &c.Keys.Statements, &c.Keys.Digests} {

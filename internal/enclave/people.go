@@ -12,18 +12,27 @@ import (
 // People are the principals of people.yaml.
 type People struct {
 	Directory *identity.Directory
+	Tokens    []identity.Token
+	file      *identity.File
+	secret    []byte
 }
 
 // newPeople builds the directory. The staff key also keys the answers that unknown users
 // get, so that they stay the same over restarts.
-func newPeople(f *identity.File, staffKey []byte) (*People, error) {
+func newPeople(f *identity.File, staffKey []byte, tokens []identity.Token) (*People, error) {
 	mac := hmac.New(sha256.New, staffKey)
 	mac.Write([]byte("trefoil mock verifiers"))
-	d, err := identity.NewDirectory(f, mac.Sum(nil))
+	p := &People{file: f, secret: mac.Sum(nil)}
+	return p.with(tokens)
+}
+
+// with returns the same people with other access tokens.
+func (p *People) with(tokens []identity.Token) (*People, error) {
+	d, err := identity.NewDirectory(p.file, p.secret, tokens...)
 	if err != nil {
 		return nil, err
 	}
-	return &People{Directory: d}, nil
+	return &People{Directory: d, Tokens: tokens, file: p.file, secret: p.secret}, nil
 }
 
 // Known reports whether a principal has this id.

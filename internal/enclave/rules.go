@@ -30,7 +30,7 @@ type Rules struct {
 	People      *People
 	Policy      *policy.Engine
 	Region      law.Region
-	Approvers   []grant.Approver
+	Approvers   []grant.Approver // with all ids that people.yaml knows each under
 	Instruments []law.Instrument
 	StaffKey    []byte
 
@@ -123,7 +123,11 @@ func (r *Rules) loadPeople() error {
 	if r.StaffKey, err = readSecret(r.Config.Keys.Staff, "staff key"); err != nil {
 		return err
 	}
-	r.People, err = newPeople(file, r.StaffKey)
+	tokens, err := r.Config.readTokens()
+	if err != nil {
+		return err
+	}
+	r.People, err = newPeople(file, r.StaffKey, tokens)
 	return err
 }
 
@@ -147,9 +151,17 @@ func (r *Rules) loadLaw() error {
 		if err != nil {
 			return fmt.Errorf("read approver %s: not a verifier key", a.Name)
 		}
-		r.Approvers = append(r.Approvers, grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes})
+		r.Approvers = append(r.Approvers, grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes, Persons: r.persons(a)})
 	}
 	return nil
+}
+
+// persons are the ids that the person behind an approver has in people.yaml.
+func (r *Rules) persons(a Approver) []string {
+	if r.People == nil || a.Principal == "" { // what is wrong with the people is said already
+		return nil
+	}
+	return r.People.Directory.SamePerson(a.Principal)
 }
 
 func (r *Rules) loadPolicy() error {

@@ -24,9 +24,18 @@ import (
 // HTTP service, sessions, and the duties beside them. It starts without the monitor.
 //
 // It stops in this order: sessions first, since their last records need the log; then the
-// duties, which append too; then the log; then the clusters.
-func RunGateway(ctx context.Context, c *Config, logger *slog.Logger) (err error) {
-	p := &process{config: c, logger: logger, meters: newMeters()}
+// duties, which append too; then the clusters; then the log.
+func RunGateway(ctx context.Context, c *Config, logger *slog.Logger) error {
+	open := doors{}
+	defer open.close()
+	if err := c.openDoors(ctx, open); err != nil {
+		return err
+	}
+	return runGateway(ctx, c, open, logger)
+}
+
+func runGateway(ctx context.Context, c *Config, open doors, logger *slog.Logger) (err error) {
+	p := &process{config: c, logger: logger, meters: newMeters(), doors: open}
 	defer func() { err = errors.Join(err, p.close()) }()
 	for _, step := range []func(context.Context) error{p.readRules, p.openLog, p.openClusters, p.openStore, p.makeGateway} {
 		if err := step(ctx); err != nil {
@@ -56,6 +65,10 @@ type process struct {
 	gateway  *gateway.Gateway
 	routes   *routes
 	meters   *meters
+	doors    doors
+	sources  *sources
+	tokens   *tokenBook
+	leave    context.CancelCauseFunc
 }
 
 func (p *process) readRules(context.Context) error {
@@ -87,9 +100,7 @@ func (p *process) openLog(ctx context.Context) error {
 		return err
 	}
 	p.scribe = &scribe{log: p.log, origin: p.config.Log.Origin, now: time.Now, meters: p.meters}
-	if p.listener, err = net.Listen("tcp", p.config.Log.Listen); err != nil {
-		return fmt.Errorf("serve log: %w", err)
-	}
+	p.listener = p.doors[p.config.Log.Listen]
 	p.server = &http.Server{Handler: p.log.Handler(p.token), ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	return nil
@@ -108,11 +119,7 @@ func (p *process) openStore(ctx context.Context) error {
 }
 
 func (p *process) makeGateway(ctx context.Context) error {
-	limits, err := p.limits()
-	if err != nil {
-		return err
-	}
-	locator, err := p.config.Locator(time.Now())
+	limits, err := p.config.limits()
 	if err != nil {
 		return err
 	}
@@ -130,15 +137,18 @@ func (p *process) makeGateway(ctx context.Context) error {
 	}
 	p.routes.ask(ctx)
 	p.auth.routes = p.routes
-	tlsConfig, err := p.serverTLS()
+	p.sources = newSources(p.auth.now, p.routes, p.logger)
+	live, err := p.live(ctx, p.rules)
 	if err != nil {
 		return err
 	}
+	live.Limits = limits
 	p.gateway, err = gateway.New(gateway.Config{
-		Listen: []string{p.config.Gateway.Listen}, TLS: tlsConfig, RequireTLS: p.config.Gateway.RequireTLS,
-		Directory: p.rules.People.Directory, Locator: locator, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
+		Listeners: p.clientDoors(), TLS: live.TLS, RequireTLS: live.RequireTLS,
+		Directory: live.Directory, Locator: live.Locator, OIDC: live.OIDC, Certificates: live.Certificates, Sources: p.sources,
+		TokenUsed: p.tokens.used, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
-		Releases: &runner{rules: p.rules, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
+		Releases: &runner{now: p.auth.now, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
 			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), p.meters}, meters: p.meters, limits: p.releaseLimits(),
 			store:  release.NewStore(heldMemory, heldDisk),
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
@@ -147,9 +157,19 @@ func (p *process) makeGateway(ctx context.Context) error {
 	return err
 }
 
-func (p *process) limits() (gateway.Limits, error) {
-	l := gateway.Limits{Sessions: p.config.Gateway.MaxSessions}
-	if text := p.config.Gateway.SummaryInterval; text != "" {
+func (p *process) clientDoors() []net.Listener {
+	var out []net.Listener
+	for _, address := range p.config.clientAddresses() {
+		out = append(out, p.doors[address])
+	}
+	return out
+}
+
+func (c *Config) limits() (gateway.Limits, error) {
+	of := c.Gateway.Limits
+	l := gateway.Limits{Sessions: c.Gateway.MaxSessions, SessionsPer: of.SessionsPer, PersonSessions: of.PersonSessions,
+		PersonPerSec: of.PersonPerSec, ServicePerSec: of.ServicePerSec, RefusedPerMinute: of.RefusedPerMinute}
+	if text := c.Gateway.SummaryInterval; text != "" {
 		d, err := time.ParseDuration(text)
 		if err != nil {
 			return l, fmt.Errorf("gateway.summary_interval: %w", err)
@@ -172,8 +192,8 @@ func (p *process) releaseLimits() release.Limits {
 }
 
 // serverTLS is what clients are offered; nil without a certificate.
-func (p *process) serverTLS() (*tls.Config, error) {
-	g := p.config.Gateway
+func (c *Config) serverTLS() (*tls.Config, error) {
+	g := c.Gateway
 	if g.Certificate == "" {
 		return nil, nil
 	}
@@ -196,16 +216,18 @@ func (p *process) run(ctx context.Context) error {
 			failed <- fmt.Errorf("serve log: %w", err)
 		}
 	})
+	serving, cancel := context.WithCancelCause(ctx)
+	p.leave = cancel
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	d := &duties{rules: p.rules, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing,
+	d := &duties{now: p.auth.now, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing,
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
 	all.Go(func() { p.routes.run(work) })
+	all.Go(func() { p.reloads(work) })
 	if err := p.serveOperator(work, &all); err != nil {
 		p.logger.Error("the gateway runs without it", "error", err)
 	}
 
-	serving, cancel := context.WithCancelCause(ctx)
 	go func() {
 		select {
 		case err := <-failed:
@@ -215,7 +237,7 @@ func (p *process) run(ctx context.Context) error {
 	}()
 	p.logger.Info("gateway is ready", "address", p.gateway.Addr().String(), "log", p.listener.Addr().String())
 	err := p.gateway.Run(serving)
-	if cause := context.Cause(serving); err == nil && ctx.Err() == nil {
+	if cause := context.Cause(serving); err == nil && ctx.Err() == nil && !errors.Is(cause, errTakenOver) {
 		err = cause
 	}
 	cancel(nil)
@@ -237,7 +259,7 @@ func (p *process) leaveServer(database, address string) {
 // announce records that the gateway starts, and which rules are in force.
 func (p *process) announce(ctx context.Context) error {
 	return errors.Join(
-		p.scribe.Record(ctx, p.siteBody("started")),
+		p.scribe.Record(ctx, p.siteBody("started")), p.announceMode(ctx, p.rules),
 		p.scribe.Record(ctx, &trefoil.Body{Kind: trefoil.KindPolicy, Policy: &trefoil.PolicyBody{Hashes: p.rules.Hashes("", p.binary)}}))
 }
 
@@ -259,6 +281,9 @@ func (p *process) close() error {
 	if p.gateway != nil {
 		p.gateway.Close()
 	}
+	if p.sources != nil {
+		p.sources.close()
+	}
 	if p.standing != nil {
 		p.standing.positions.Close()
 	}
@@ -270,11 +295,11 @@ func (p *process) close() error {
 	if p.store != nil {
 		p.store.Close()
 	}
+	if p.clusters != nil { // before the log: who waits for its lock starts them again
+		errs = append(errs, p.clusters.Stop(ctx))
+	}
 	if p.log != nil {
 		errs = append(errs, p.log.Close(ctx))
-	}
-	if p.clusters != nil {
-		errs = append(errs, p.clusters.Stop(ctx))
 	}
 	return errors.Join(errs...)
 }

@@ -18,7 +18,7 @@ import (
 
 // runner hands sessions of the release path from the gateway to release.
 type runner struct {
-	rules     *Rules
+	now       *inForce
 	auth      *Authoriser
 	log       *accesslog.Log
 	permitter release.Permitter
@@ -47,12 +47,12 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 	ended := common.state.Ended()
 	reason, empty := look(s.Server)
 	session, err := release.New(release.Config{
-		Client: s.Client, Server: s.Server, Origin: r.rules.Config.Log.Origin, Access: s.Access,
+		Client: s.Client, Server: s.Server, Origin: r.now.get().Config.Log.Origin, Access: s.Access,
 		Evidence: opened.Evidence, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
 		FixedSoFar: s.Fixed, Recorder: measuredRecorder{recorder{r.log}, r.meters}, Permitter: r.permitter, Trust: r.trust,
 		AllowUnpermitted: opened.InRegion && r.others != nil, Others: r.others,
 		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,
-		Limits: r.limits, Store: r.store, SpillDir: r.rules.Config.Gateway.SpillDir, Logger: r.logger,
+		Limits: r.limits, Store: r.store, SpillDir: r.now.get().Config.Gateway.SpillDir, Logger: r.logger,
 	})
 	if err != nil {
 		return err
@@ -99,7 +99,7 @@ func (r *runner) common(dataset string) *sharedByDataset {
 		return c
 	}
 	var tables []string
-	if def := r.rules.Definitions[dataset]; def != nil {
+	if def := r.now.get().Definitions[dataset]; def != nil {
 		for _, c := range def.Columns {
 			if n := len(tables); n == 0 || tables[n-1] != c.Table { // sorted by table
 				tables = append(tables, c.Table)

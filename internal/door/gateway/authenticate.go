@@ -3,6 +3,7 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"crypto/x509"
 	"errors"
 	"strings"
 	"time"
@@ -47,17 +48,23 @@ type SourceUser struct {
 
 // login is how a client has shown who it is.
 type login struct {
-	who    identity.Principal
-	listed identity.Principal // its entry in people.yaml then; zero for somebody without one
-	way    string             // identity.ByPassword and the others
-	token  *identity.Token
-	until  time.Time // the login's own end; zero = none
-	ended  string    // what to tell the client then
-	keys   *identity.Keys
-	hello  *hello
+	proof
+	who   identity.Principal
+	until time.Time // the login's own end; zero = none
+	ended string    // what to tell the client then
+	keys  *identity.Keys
 }
 
-func (l *login) tokenID() string {
+// proof is what stays of a login as long as the session: enough to look at it again.
+type proof struct {
+	way    string              // identity.ByPassword and the others
+	listed bool                // the principal was in people.yaml
+	entry  *identity.Principal // an ID token's: what people.yaml said
+	token  *identity.Token
+	chain  []*x509.Certificate // a certificate's, to look at again
+}
+
+func (l *proof) tokenID() string {
 	if l.token == nil {
 		return ""
 	}
@@ -73,7 +80,7 @@ func (g *Gateway) authenticate(ctx context.Context, h *hello) (login, *refused) 
 	case err != nil:
 		return login{}, refusal(stageAuthentication, "28000", reasonPassword, err.Error())
 	case ok:
-		return g.known(h, login{who: who, way: identity.ByCertificate, until: until, ended: "the client certificate has expired"}), nil
+		return g.known(h, login{who: who, proof: proof{way: identity.ByCertificate}, until: until, ended: "the client certificate has expired"}), nil
 	}
 	if h.live.OIDC.Asks(user) && !h.secure {
 		r := refusal(stageAuthentication, "28000", reasonTLS, "ID tokens are taken over TLS only")
@@ -111,8 +118,13 @@ func (g *Gateway) authenticate(ctx context.Context, h *hello) (login, *refused) 
 
 // known completes a login with the principal's entry.
 func (g *Gateway) known(h *hello, in login) login {
-	in.listed, _ = h.live.Directory.Lookup(in.who.ID)
-	in.hello = h
+	entry, listed := h.live.Directory.Lookup(in.who.ID)
+	if in.listed = listed; in.way == identity.ByOIDC {
+		in.entry = &entry
+	}
+	if in.way == identity.ByCertificate {
+		in.chain = h.chain
+	}
 	return in
 }
 
@@ -135,7 +147,7 @@ func (g *Gateway) byIDToken(ctx context.Context, h *hello, user string) (login, 
 		if err != nil {
 			return login{}, refusal(stageAuthentication, "28P01", reasonPassword, err.Error())
 		}
-		return login{who: who, way: identity.ByToken, token: token}, nil
+		return login{who: who, proof: proof{way: identity.ByToken, token: token}}, nil
 	}
 	who, until, err := h.live.OIDC.Verify(ctx, h.live.Directory, user, string(text), g.c.Now())
 	if err != nil {
@@ -144,7 +156,7 @@ func (g *Gateway) byIDToken(ctx context.Context, h *hello, user string) (login, 
 		r.Hint = "For this user name the password is an ID token of your identity provider, or an access token."
 		return login{}, r
 	}
-	return login{who: who, way: identity.ByOIDC, until: until, ended: "the ID token behind this session has expired"}, nil
+	return login{who: who, proof: proof{way: identity.ByOIDC}, until: until, ended: "the ID token behind this session has expired"}, nil
 }
 
 // bySCRAM runs SCRAM-SHA-256 with the client, against the verifier of people.yaml and the
@@ -196,7 +208,7 @@ func (g *Gateway) bySCRAM(ctx context.Context, h *hello, user string) (login, *r
 	if _, err := h.conn.Write(wire.AppendSASLFinal(nil, final)); err != nil {
 		return login{}, gone()
 	}
-	in := login{who: who, way: identity.ByPassword, token: exchange.Token()}
+	in := login{who: who, proof: proof{way: identity.ByPassword, token: exchange.Token()}}
 	switch {
 	case atSource:
 		in.way, in.keys = identity.BySource, exchange.Keys()

@@ -26,6 +26,12 @@ type Approver struct {
 	Name     string // as in the configuration; the key's own name may differ
 	Verifier note.Verifier
 	Purposes []string // "*" for every purpose
+	Persons  []string // ids of principals who are the same person; they get nothing by this approver
+}
+
+// is reports whether the approver is a principal, by any name they have.
+func (a *Approver) is(principal string) bool {
+	return a.Name == principal || a.Verifier.Name() == principal || slices.Contains(a.Persons, principal)
 }
 
 // Signed is an opened envelope and the approver who signed it.
@@ -99,7 +105,7 @@ func (s *Signed) Check(principal, dataset, hash string, now time.Time) error {
 		return fmt.Errorf("check grant: %w", ErrKind)
 	case e.Request.Principal != principal, e.Request.Dataset != dataset, e.Request.Definition != hash:
 		return fmt.Errorf("check grant: %w", ErrAltered)
-	case s.Approver.Name == principal, s.Approver.Verifier.Name() == principal, e.By == principal:
+	case s.Approver.is(principal), e.By == principal:
 		return fmt.Errorf("check grant: %w", ErrSelf)
 	case !slices.Contains(s.Approver.Purposes, e.Request.Purpose) && !slices.Contains(s.Approver.Purposes, "*"):
 		return fmt.Errorf("check grant: %w", ErrPurpose)

@@ -1,0 +1,174 @@
+package enclave
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"reflect"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+)
+
+// live is what the gateway serves by under these rules. Tokens are in the log before it
+// returns.
+func (p *process) live(ctx context.Context, r *Rules) (gateway.Live, error) {
+	out := gateway.Live{Directory: r.People.Directory, RequireTLS: r.Config.Gateway.RequireTLS}
+	var err error
+	if out.Locator, err = r.Config.Locator(time.Now()); err != nil {
+		return out, err
+	}
+	if out.TLS, err = r.Config.serverTLS(); err != nil {
+		return out, err
+	}
+	if out.OIDC, out.Certificates, err = r.Config.logins(p.logger); err != nil {
+		return out, err
+	}
+	if out.Limits, err = r.Config.limits(); err != nil {
+		return out, err
+	}
+	if p.tokens == nil {
+		if p.tokens, err = r.Config.openTokenBook(p.scribe); err != nil {
+			return out, err
+		}
+	}
+	return out, p.tokens.record(ctx, r.People.Tokens)
+}
+
+// announceMode records whether the gateway decides, or only observes.
+func (p *process) announceMode(ctx context.Context, r *Rules) error {
+	if r.Config.Mode == ModeObserve {
+		p.logger.Warn("mode observe: sessions of the source databases' own users are recorded and not decided; nobody is protected by it")
+		return p.scribe.Record(ctx, p.siteBody("observing"))
+	}
+	return nil
+}
+
+// reloads reads the configuration again at each hangup, and tokens.yaml when it changes,
+// until ctx ends.
+func (p *process) reloads(ctx context.Context) {
+	tick := time.NewTicker(250 * time.Millisecond)
+	defer tick.Stop()
+	seen := stamp(p.config.Tokens)
+	for turn := 0; ; turn++ {
+		var err error
+		select {
+		case <-ctx.Done():
+			if err := p.tokens.flush(); err != nil {
+				p.logger.Error("last use of access tokens not kept", "error", err)
+			}
+			return
+		case <-p.config.runtime.Hangup:
+			seen = stamp(p.config.Tokens)
+			err = p.reload(ctx)
+		case <-tick.C:
+			if now := stamp(p.config.Tokens); now != seen {
+				seen = now
+				err = p.reloadTokens(ctx)
+			}
+			if turn%40 == 39 {
+				err = errors.Join(err, p.tokens.flush())
+			}
+		}
+		if err != nil {
+			p.logger.Error("reload failed: what was in force stays in force", "error", err)
+		}
+	}
+}
+
+// stamp tells one state of a file from another.
+func stamp(path string) string {
+	info, err := os.Stat(path)
+	if err != nil {
+		return ""
+	}
+	return fmt.Sprint(info.ModTime().UnixNano(), info.Size(), reflect.ValueOf(info.Sys()).Elem().FieldByName("Ino"))
+}
+
+// reload puts the configuration as it is on disk now in force, all of it or nothing.
+func (p *process) reload(ctx context.Context) error {
+	old := p.auth.now.get()
+	read, err := Load(p.config.path)
+	if err != nil {
+		return err
+	}
+	merged, changed, waiting := merge(old.Config, read)
+	next, err := LoadRules(merged)
+	if err != nil {
+		return err
+	}
+	if !reflect.DeepEqual(next.Files.Catalogs, old.Files.Catalogs) || !reflect.DeepEqual(next.Files.Datasets, old.Files.Datasets) {
+		waiting = append(waiting, "catalogs and datasets")
+		keepDefinitions(old, next)
+	}
+	if len(waiting) > 0 {
+		p.logger.Warn("changed, and only a restart puts it in force", "keys", waiting)
+	}
+	return p.enforce(ctx, old, next, append(changed, compare(old, next)...))
+}
+
+// keepDefinitions leaves what datasets are as it was: they are built by it.
+func keepDefinitions(old, next *Rules) {
+	next.Files, next.CatalogHash = old.Files, old.CatalogHash
+	next.Definitions, next.Classes = old.Definitions, old.Classes
+}
+
+// reloadTokens puts tokens.yaml in force.
+func (p *process) reloadTokens(ctx context.Context) error {
+	old := p.auth.now.get()
+	tokens, err := old.Config.readTokens()
+	if err != nil {
+		return err
+	}
+	next := *old
+	if next.People, err = old.People.with(tokens); err != nil {
+		return err
+	}
+	return p.enforce(ctx, old, &next, compare(old, &next))
+}
+
+// enforce records what comes into force, puts it in force, and ends the sessions that may
+// not go on: first those of people who are gone, then those that the rules now refuse.
+func (p *process) enforce(ctx context.Context, old, next *Rules, differences []string) error {
+	live, err := p.live(ctx, next)
+	if err != nil {
+		return err
+	}
+	if err := p.announceChange(ctx, old, next); err != nil {
+		return err
+	}
+	p.auth.now.p.Store(next)
+	ended, err := p.gateway.Reload(live)
+	if err != nil {
+		p.auth.now.p.Store(old)
+		return err
+	}
+	if r := p.config.runtime; r.Level != nil && !r.Pinned {
+		level, _ := logLevel(next.Config.Gateway.LogLevel) // checked by Load
+		r.Level.Set(level)
+	}
+	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	refused := p.gateway.Recheck(bounded)
+	p.logger.Info("reloaded", "changed", differences, "sessions_ended", ended+refused)
+	return nil
+}
+
+// announceChange records new rules before they are in force.
+func (p *process) announceChange(ctx context.Context, old, next *Rules) error {
+	if was, is := old.Hashes("", p.binary), next.Hashes("", p.binary); was != is {
+		if err := p.scribe.Record(ctx, &trefoil.Body{Kind: trefoil.KindPolicy, Policy: &trefoil.PolicyBody{Hashes: is}}); err != nil {
+			return err
+		}
+	}
+	if old.Config.Mode == next.Config.Mode {
+		return nil
+	}
+	if next.Config.Mode == ModeObserve {
+		return p.announceMode(ctx, next)
+	}
+	p.logger.Info("mode enforce")
+	return p.scribe.Record(ctx, p.siteBody("enforcing"))
+}
