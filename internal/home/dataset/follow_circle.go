@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"context"
+	"slices"
 	"sort"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
@@ -115,11 +116,11 @@ func (c *circleOf) references(ctx context.Context, f *followed, rows []*changed,
 	for _, ref := range f.refs {
 		wanted := map[key][]string{}
 		places := f.askAll(ref.columns)
-		known := c.index(ref)
+		known, gone := c.index(ref), c.gone(ref)
 		for _, r := range rows {
 			fields := splitLine(nil, r.line[:len(r.line)-1])
 			k, null, ok := ref.reader.read(fields)
-			if null || !ok || known[k] != nil {
+			if null || !ok || known[k] != nil || gone[k] {
 				continue
 			}
 			wanted[k] = valuesOf(fields, places)
@@ -156,6 +157,26 @@ func (c *circleOf) index(ref *reference) map[key]*changed {
 		}
 		if k, null, ok := own.read(splitLine(nil, r.line[:len(r.line)-1])); !null && ok {
 			out[k] = r
+		}
+	}
+	return out
+}
+
+// gone finds the keys that ref looks up of rows of the circle which are no longer at the source.
+// The dataset still holds them: asked, it would say that they are there.
+func (c *circleOf) gone(ref *reference) map[key]bool {
+	to := c.s.p.of[ref.to]
+	out := map[key]bool{}
+	if !slices.Equal(ref.target.of, to.pk) {
+		return out // looked up at the source alone
+	}
+	own := ref.target.own()
+	for _, r := range c.rows[to] {
+		if r.line != nil {
+			continue
+		}
+		if k, null, ok := own.read(to.fieldsOf(r.key)); !null && ok {
+			out[k] = true
 		}
 	}
 	return out
