@@ -36,6 +36,7 @@ func newDatasetCommand() *cobra.Command {
 		newDatasetAction("status", "Show what stands: when it was built, from which definition, how many rows", datasetStatus),
 		newDatasetVerifyCommand(),
 		newDatasetFollowCommand(),
+		newDatasetDriftCommand(),
 		newDatasetDropCommand(),
 		newDatasetAction("list", "List the defined datasets and whether they stand", datasetStatus),
 	)
