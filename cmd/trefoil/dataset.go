@@ -193,7 +193,11 @@ func withDatasets(cmd *cobra.Command, f func(context.Context, *dataset.Builder) 
 		return err
 	}
 	defer store.Close()
-	b, err := dataset.Open(datasetConfig(rules, clusters, outbox{store, cfg.Log.Origin}, logger, filepath.Dir(path)))
+	with := datasetConfig(rules, clusters, outbox{store, cfg.Log.Origin}, logger, filepath.Dir(path))
+	if with.Keys, err = cfg.Keyring(); err != nil {
+		return err
+	}
+	b, err := dataset.Open(with)
 	if err != nil {
 		return err
 	}
@@ -203,7 +207,7 @@ func withDatasets(cmd *cobra.Command, f func(context.Context, *dataset.Builder) 
 func datasetConfig(r *enclave.Rules, c *enclave.Clusters, rec dataset.Recorder, logger *slog.Logger, dir string) dataset.Config {
 	out := dataset.Config{Catalogs: r.Files.Catalogs, Datasets: r.Files.Datasets, Purposes: r.Files.Purposes, Definitions: r.Definitions,
 		Sources: map[string]string{}, Clusters: map[string]string{}, Exporter: r.Config.Exporter.Country,
-		PseudonymKey: r.Config.Keys.Pseudonyms, DigestKey: r.Config.Keys.Digests, SubjectDir: dir, SpillDir: r.Config.Gateway.SpillDir,
+		DigestKey: r.Config.Keys.Digests, SubjectDir: dir, SpillDir: r.Config.Gateway.SpillDir,
 		Recorder: rec, Logger: logger, Progress: dataset.Lines(os.Stderr),
 		Hold: func(def *trefoil.Definition) error {
 			class, why := catalog.ClassOf(def)

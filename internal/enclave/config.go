@@ -168,10 +168,14 @@ type Monitor struct {
 
 // Keys names secret files of the enclave.
 type Keys struct {
-	Pseudonyms string `yaml:"pseudonyms"` // root key of all pseudonyms; never in a dataset cluster
+	Pseudonyms string `yaml:"pseudonyms"` // ring of the keys of pseudonyms; never in a dataset cluster
 	Staff      string `yaml:"staff"`      // staff pseudonyms of a period; the monitor has it too
 	Statements string `yaml:"statements"` // keys statement fingerprints
 	Digests    string `yaml:"digests"`    // keys dataset digests
+
+	KMS      string `yaml:"kms,omitempty"`       // wraps the keys of pseudonyms: openbao://HOST[:PORT]/MOUNT/keys/NAME
+	KMSToken string `yaml:"kms_token,omitempty"` // file with the token for it
+	KMSCA    string `yaml:"kms_ca,omitempty"`    // file with the certificates that vouch for it; default the system's
 }
 
 // Instrument is a registered tool of GDPR art. 46.

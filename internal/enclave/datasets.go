@@ -25,7 +25,7 @@ func (r *Rules) Builder(clusters *Clusters, store *control.Store, progress datas
 	cfg := dataset.Config{
 		Catalogs: r.Files.Catalogs, Datasets: r.Files.Datasets, Purposes: r.Files.Purposes, Definitions: r.Definitions,
 		Sources: map[string]string{}, Clusters: map[string]string{},
-		PseudonymKey: c.Keys.Pseudonyms, DigestKey: c.Keys.Digests, SpillDir: c.Gateway.SpillDir,
+		DigestKey: c.Keys.Digests, SpillDir: c.Gateway.SpillDir,
 		Hold: func(def *trefoil.Definition) error {
 			class, reasons := catalog.ClassOf(def)
 			return r.Policy.HoldDefinition(def, class, reasons)
@@ -40,6 +40,10 @@ func (r *Rules) Builder(clusters *Clusters, store *control.Store, progress datas
 	}
 	for name, addr := range clusters.Addresses {
 		cfg.Clusters[name] = addr.Steward
+	}
+	var err error
+	if cfg.Keys, err = c.Keyring(); err != nil {
+		return nil, err
 	}
 	return dataset.Open(cfg)
 }

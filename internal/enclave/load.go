@@ -194,7 +194,7 @@ func (c *Config) resolve(dir string) {
 	for _, p := range []*string{&c.Datasets, &c.Purposes, &c.People, &c.Policy, &c.Tokens, &c.NetworkCountries,
 		&c.Gateway.Certificate, &c.Gateway.Key, &c.Gateway.ClientCertificate, &c.Gateway.ClientKey, &c.Gateway.SpillDir, &c.Gateway.Status,
 		&c.Log.Directory, &c.Log.Key, &c.Monitor.Token,
-		&c.Keys.Pseudonyms, &c.Keys.Staff, &c.Keys.Statements, &c.Keys.Digests} {
+		&c.Keys.Pseudonyms, &c.Keys.Staff, &c.Keys.Statements, &c.Keys.Digests, &c.Keys.KMSToken, &c.Keys.KMSCA} {
 		join(dir, p)
 	}
 	for name, cl := range c.Clusters {

@@ -221,7 +221,8 @@ func (r *Ring) Root() bool {
 }
 
 func destroyed(e *stored) error {
-	return fmt.Errorf("purpose %s, epoch %d: %w on %s", e.Purpose, e.Epoch, ErrDestroyed, e.Destroyed.Format(time.DateOnly))
+	return fmt.Errorf("purpose %s, epoch %d: %w on %s; trefoil key rotate %s makes a new one, with which its datasets are built anew, or drop them",
+		e.Purpose, e.Epoch, ErrDestroyed, e.Destroyed.Format(time.DateOnly), e.Purpose)
 }
 
 func (r *Ring) find(purpose string, epoch int) *stored {
