@@ -11,7 +11,7 @@ import (
 func (m *Mux) failed(p []byte) (pass bool, err error) {
 	last := fatal(p)
 	if last {
-		m.srv.spoiled = true
+		m.srv.spoiled, m.srv.fatal = true, true
 	}
 	if m.queue.len() == 0 {
 		if !last {

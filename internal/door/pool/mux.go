@@ -51,6 +51,7 @@ type Session struct {
 	unnamed  *Mux   // whose unnamed statement it holds
 	version  uint32 // which of them
 	spoiled  bool   // not to be given to another client
+	fatal    bool   // it said FATAL
 }
 
 // Mux follows one client of a pool and the server that it has at the moment. It is not safe
@@ -193,7 +194,7 @@ func (m *Mux) clean() bool {
 
 // releasable reports whether another client may have the server.
 func (m *Mux) releasable() Act {
-	if m.srv != nil && m.pin == Nothing && m.clean() {
+	if m.srv != nil && !m.fresh && m.pin == Nothing && m.clean() {
 		return Release
 	}
 	return 0
@@ -239,4 +240,15 @@ func (s *Shared) head(d wire.Direction, h []byte) (typ byte, total int, err erro
 		return 0, 0, fmt.Errorf("%w: %w: %d bytes announced, %d allowed", wire.ErrFrame, wire.ErrTooLarge, announced-4, most)
 	}
 	return h[0], int(announced) + 1, nil
+}
+
+// Promised reports whether the server will still say something to what the client sent.
+func (m *Mux) Promised() bool {
+	for i := range m.queue.len() {
+		switch m.queue.at(i).typ {
+		case wire.Sync, wire.Query, wire.FunctionCall:
+			return true
+		}
+	}
+	return false
 }
