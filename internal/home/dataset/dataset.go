@@ -46,7 +46,8 @@ type Config struct {
 	Workers     int           // tables read at a time; default 2
 	SweepWait   time.Duration // how long a build waits for sessions to leave the old tables; default 2 s
 
-	WatchEvery time.Duration // how often a flow looks at the source's catalogue for drift; default 30 s
+	Retain     map[string]int64 // name of a source → bytes of log that it may keep for a dataset; default 32 GiB
+	WatchEvery time.Duration    // how often a flow looks at the source's catalogue for drift; default 30 s
 
 	// Hold may refuse a definition (policy: may this purpose hold these forms). Nil asks nobody.
 	Hold     func(*trefoil.Definition) error

@@ -34,6 +34,9 @@ type follower struct {
 	noticed               []Drift // why it became stale
 	reshaped              []Drift // changes of shape that were taken up without a build
 	partitions            []newPartition
+	kept, next            marker // in the dataset; to be, with the batch in progress
+	marked                time.Time
+	source                string // name of the source database
 	swept                 time.Time
 	meet                  *guest // of the batch in progress: a verification that waits for it
 }
@@ -60,7 +63,7 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 	}
 	wait := retryFirst
 	for {
-		f := &follower{b: b, name: name, sourceDSN: sourceDSN, clusterDSN: clusterDSN}
+		f := &follower{b: b, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN}
 		began := time.Now()
 		err := f.run(ctx)
 		var never *neverError
@@ -147,6 +150,9 @@ func (f *follower) loop(ctx context.Context) (err error) {
 		return err
 	}
 	defer f.s.Close()
+	if f.kept, err = f.t.openMarker(ctx); err != nil {
+		return err
+	}
 	f.swept = f.state.swept
 	f.b.cfg.Logger.Info("dataset follows its source", "dataset", f.name, "position", position.String())
 	for {
@@ -195,6 +201,9 @@ func (f *follower) batch(ctx context.Context) error {
 	if f.meet, err = invited(ctx, f.a.conn); err != nil {
 		return err
 	}
+	if err := f.renew(ctx); err != nil {
+		return err
+	}
 	h, shape, err := f.v.begin(ctx, f.p)
 	if err != nil {
 		return err
@@ -221,7 +230,7 @@ func (f *follower) batch(ctx context.Context) error {
 	if err := f.a.tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit a batch: %w", safe(err))
 	}
-	f.s.Confirm(position)
+	f.confirm(position)
 	if err := f.meet.wait(ctx, f.a.conn); err != nil {
 		return err
 	}
@@ -266,6 +275,9 @@ func (f *follower) bring(ctx context.Context, h flow.Horizon, touched *flow.Batc
 		return err
 	}
 	if err := f.meet.arrive(ctx, f.a.tx, h, position); err != nil {
+		return err
+	}
+	if err := f.keep(ctx); err != nil {
 		return err
 	}
 	return f.a.save(ctx, position, h, f.swept, s.orphans)

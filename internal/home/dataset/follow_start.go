@@ -18,10 +18,6 @@ import (
 // publication is the one that the tables' owner makes for the flow.
 const publication = "trefoil"
 
-// retainedMost is how many bytes of its log the source may keep for a dataset that is not
-// being followed before it is built again instead.
-const retainedMost = 32 << 30
-
 // start brings the follower to a dataset that can be followed: it is planned against the
 // source, and built where it must be.
 func (f *follower) start(ctx context.Context) error {
@@ -45,6 +41,9 @@ func (f *follower) start(ctx context.Context) error {
 	}
 	why, err := f.mustBuild(ctx, conn)
 	if err != nil || why == "" {
+		return err
+	}
+	if done, err := f.resync(ctx, conn, why); done || err != nil {
 		return err
 	}
 	f.b.cfg.Logger.Info("dataset is built to follow its source", "dataset", f.name, "why", why)
@@ -178,37 +177,25 @@ func (f *follower) mustBuild(ctx context.Context, conn *pgx.Conn) (string, error
 		return "the source no longer keeps the log that it needs", nil
 	case slot.Confirmed > position:
 		return "its slot is beyond what it holds", nil
-	case slot.Retained > retainedMost:
+	case slot.Retained > f.b.retain(f.source):
 		return "it fell too far behind", nil
 	}
-	return "", nil
+	return f.divergent(ctx, conn, slot)
 }
 
 // build makes a slot and then the dataset from a later snapshot. What the stream says of the
 // time between is looked at again, which changes nothing: there is no gap, and an overlap does
 // no harm.
 func (f *follower) build(ctx context.Context, conn *pgx.Conn) (err error) {
-	name := flow.SlotName(f.name)
-	if err := flow.DropSlot(ctx, conn, name); err != nil {
-		return err
-	}
-	if err := flow.CreateSlot(ctx, conn, name); err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil { // the source need keep nothing for a dataset that does not stand
-			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-			defer cancel()
-			err = errors.Join(err, flow.DropSlot(undo, conn, name))
-		}
-	}()
-	slot, err := flow.FindSlot(ctx, conn, name)
+	slot, undo, err := f.remake(ctx, conn)
 	if err != nil {
 		return err
 	}
-	if slot == nil {
-		return errors.New("the slot went away as soon as it was made")
-	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, undo())
+		}
+	}()
 	before, err := shapeOf(ctx, conn, f.p)
 	if err != nil {
 		return err
@@ -223,7 +210,7 @@ func (f *follower) build(ctx context.Context, conn *pgx.Conn) (err error) {
 	if !maps.Equal(before, after) {
 		return errors.New("tables changed at the source while the dataset was built")
 	}
-	f.state.Slot, f.state.shape = name, before
+	f.state.Slot, f.state.shape = flow.SlotName(f.name), before
 	if err := f.t.hand(ctx, f.p, f.state, slot.Confirmed); err != nil {
 		return err
 	}

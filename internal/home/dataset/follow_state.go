@@ -101,7 +101,7 @@ func (t *target) hand(ctx context.Context, p *followPlan, s *FlowState, at flow.
 		return fmt.Errorf("hand the dataset to the flow: %w", safe(err))
 	}
 	return inTx(ctx, conn, func(tx pgx.Tx) error {
-		if err := loosen(ctx, tx, p); err != nil {
+		if err := errors.Join(forgetMarker(ctx, tx), loosen(ctx, tx, p)); err != nil {
 			return err
 		}
 		if err := execAll(ctx, tx, `CREATE TABLE trefoil_info.flow (state text NOT NULL, reason text NOT NULL, slot text NOT NULL, system text NOT NULL,
