@@ -27,7 +27,9 @@ const makeCare = `CREATE SCHEMA IF NOT EXISTS trefoil_care;
 	CREATE TABLE IF NOT EXISTS trefoil_care.place (table_name text NOT NULL, table_oid bigint NOT NULL, column_name text NOT NULL,
 		number int NOT NULL, type text NOT NULL, needed boolean NOT NULL);
 	CREATE TABLE IF NOT EXISTS trefoil_care.drift (id bigint NOT NULL, at timestamptz NOT NULL, kind text NOT NULL, table_name text NOT NULL,
-		column_name text NOT NULL, what text NOT NULL, done text NOT NULL, advice text NOT NULL)`
+		column_name text NOT NULL, what text NOT NULL, done text NOT NULL, advice text NOT NULL);
+	CREATE TABLE IF NOT EXISTS trefoil_care.marker (word text NOT NULL, before pg_lsn NOT NULL, after pg_lsn NOT NULL);
+	INSERT INTO trefoil_care.marker SELECT '', '0/0', '0/0' WHERE NOT EXISTS (SELECT FROM trefoil_care.marker)`
 
 // queries are what a connection and a transaction have in common.
 type queries interface {
@@ -111,11 +113,13 @@ func (t *target) note(ctx context.Context, drifts ...Drift) error {
 }
 
 func makeCareSchema(ctx context.Context, tx pgx.Tx) error {
-	if err := execAll(ctx, tx, strings.Split(makeCare, ";")...); err != nil {
+	if err := execAll(ctx, tx, statements(makeCare)...); err != nil {
 		return fmt.Errorf("prepare the drift report: %w", safe(err))
 	}
 	return nil
 }
+
+func statements(sql string) []string { return strings.Split(sql, ";") }
 
 // sameColumns refuses a plan in which a name means another column than it did when the
 // dataset was built last, before any row is read. What drifted otherwise is written down.
