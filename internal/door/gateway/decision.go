@@ -8,6 +8,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/pool"
 )
 
 // Path is where a decision sends a session. The zero value denies.
@@ -54,7 +55,8 @@ type Target struct {
 	// Keys log in where the server holds the verifier that the client was checked against;
 	// the gateway sets them for sessions whose client used the source's own password.
 	Keys     *identity.Keys
-	Database string // the physical name
+	Database string         // the physical name
+	Pool     *pool.Settings // service path: database sessions are shared; nil: each client has its own
 	// Startup are parameters the server is always started with; they win over the client's.
 	Startup map[string]string
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/pool"
 	"github.com/trefoil-eu/trefoil/internal/door/splice"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
@@ -31,6 +32,8 @@ type Gateway struct {
 	clerk     *clerk
 	half      *halfOpen
 	loops     *splice.Group
+	poolsMu   sync.Mutex
+	pools     map[splice.Loop]*pool.Manager
 	draining  chan struct{}
 	wg        sync.WaitGroup // connections
 }
@@ -45,7 +48,7 @@ func New(c Config) (*Gateway, error) {
 		opens: identity.NewRates(c.Now), refused: identity.NewRates(c.Now), refusals: meter{most: c.Limits.RefusalsPerSec}, cancels: newGuesses(c.Limits.CancelsPerMinute),
 		sessions: newRegistry(c.Limits), half: newHalfOpen(c.Limits), draining: make(chan struct{})}
 	g.clerk = newClerk(g)
-	g.loops = splice.NewGroup(c.Portable)
+	g.loops, g.pools = splice.NewGroup(c.Portable), map[splice.Loop]*pool.Manager{}
 	g.live.Store(newLive(Live{Directory: c.Directory, Locator: c.Locator, OIDC: c.OIDC, Certificates: c.Certificates, TLS: c.TLS,
 		RequireTLS: c.RequireTLS, Limits: c.Limits}))
 	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
@@ -124,6 +127,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 	done()
 	stopWork() // what still waits for the recorder gives up
 	g.wg.Wait()
+	g.closePools()
 	g.loops.Close()
 	<-g.clerk.done
 	<-ticking
@@ -255,6 +259,9 @@ func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.A
 	s.expire()
 	if now := g.live.Load(); now != h.live { // a reload while it was being opened did not see it
 		g.recheck(ctx, s, now)
+	}
+	if d.Path == Service && d.Target.Pool != nil {
+		return s.startPooled()
 	}
 	if r := s.connect(); r != nil {
 		g.refuse(h.conn, d.Access, r)

@@ -133,6 +133,8 @@ func (l *link) serverEnded() {
 	}
 }
 
+func (l *link) on() splice.Loop { return l.loop }
+
 // conclude ends the session for a reason that the gateway gives.
 func (l *link) conclude(e *End) {
 	if !l.over && l.client != nil {

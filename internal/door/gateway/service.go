@@ -14,9 +14,7 @@ func (s *session) connect() *refused {
 		return r
 	}
 	srv, err := s.g.login(s.ctx, s.decision.Target, params)
-	var no *refusedLogin
-	switch {
-	case err == nil:
+	if err == nil {
 		s.mu.Lock()
 		s.server = srv
 		s.mu.Unlock()
@@ -24,6 +22,14 @@ func (s *session) connect() *refused {
 			return nil
 		}
 		_ = srv.Close()
+	}
+	return s.notConnected(err)
+}
+
+// notConnected words why there is no database session.
+func (s *session) notConnected(err error) (r *refused) {
+	var no *refusedLogin
+	switch {
 	case errors.As(err, &no) && s.decision.Path == Service:
 		r = refusal(stageOpen, no.SQLState, reasonDatabase, no.Message)
 		r.Detail, r.Hint = no.Detail, no.Hint
@@ -45,11 +51,7 @@ func (s *session) connect() *refused {
 // whether it did; if not, the session is the caller's to end.
 func (s *session) startService() (handed bool) {
 	g := s.g
-	start := s.record(trefoil.KindSession)
-	start.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "start", Path: "service"}
-	if !g.clerk.offer(start) {
-		// The site cannot write its log: what cannot be recorded is not begun.
-		g.refuse(s.client, s.decision.Access, refusal(stageOpen, "57P03", reasonUnrecorded, "accesses cannot be recorded now"))
+	if !s.recordStart() {
 		return false
 	}
 	limits := wire.Limits{Message: g.c.Limits.ServiceMessage}
@@ -59,7 +61,7 @@ func (s *session) startService() (handed bool) {
 	if !l.loop.Takes(s.client.Conn) || !l.loop.Takes(s.server.Conn) {
 		l.loop = g.loops.Portable()
 	}
-	if err := s.handOver(l, welcome, fixed); err != nil {
+	if err := s.handOver(l, func() error { return l.adopt(welcome, fixed) }); err != nil {
 		g.c.Logger.Error("session not served", "session", s.id, "error", err)
 		s.recordEnd("error", fixed)
 		return false
@@ -67,16 +69,28 @@ func (s *session) startService() (handed bool) {
 	return true
 }
 
+// recordStart queues the record of the session's start. If that cannot be, the client is
+// refused: what cannot be recorded is not begun.
+func (s *session) recordStart() bool {
+	start := s.record(trefoil.KindSession)
+	start.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "start", Path: "service"}
+	if s.g.clerk.offer(start) {
+		return true
+	}
+	s.g.refuse(s.client, s.decision.Access, refusal(stageOpen, "57P03", reasonUnrecorded, "accesses cannot be recorded now"))
+	return false
+}
+
 // handOver has a loop adopt both connections, and waits for that. From then on the session
 // ends itself.
-func (s *session) handOver(l *link, welcome []byte, fixed int64) error {
+func (s *session) handOver(l spliced, adopt func() error) error {
 	s.g.wg.Add(1)
 	done := make(chan error, 1)
-	ok := l.loop.Post(func() {
+	ok := l.on().Post(func() {
 		s.mu.Lock()
 		s.link = l
 		s.mu.Unlock()
-		err := l.adopt(welcome, fixed)
+		err := adopt()
 		if err != nil {
 			s.mu.Lock()
 			s.link = nil

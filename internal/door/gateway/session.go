@@ -9,13 +9,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/splice"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
@@ -34,7 +37,7 @@ type session struct {
 	secret    []byte
 	params    map[string]string // the client's
 	tally     *tally            // service path
-	link      *link             // service path, once a loop owns the connections
+	link      spliced           // service path, once a loop owns the connections
 	login     proof             // how the client logged in
 	addr      netip.Addr
 	local     bool // from this machine
@@ -90,7 +93,7 @@ func (s *session) finish(e *End) {
 	}
 	s.cancel(e)
 	if l != nil {
-		l.loop.Post(func() { l.conclude(e) })
+		l.on().Post(func() { l.conclude(e) })
 	}
 }
 
@@ -249,9 +252,19 @@ func newID() (string, error) {
 	return hex.EncodeToString(b[:]), nil
 }
 
+// spliced is a service session on a loop: with a database session of its own, or pooled.
+type spliced interface {
+	on() splice.Loop
+	conclude(e *End) // on the loop
+}
+
 // cancelUpstream asks the database to cancel what the session runs.
 func (s *session) cancelUpstream(ctx context.Context) error {
 	s.mu.Lock()
+	if p, ok := s.link.(*pooled); ok {
+		s.mu.Unlock()
+		return p.cancel(ctx)
+	}
 	if s.end != nil || s.cancelled || s.server == nil {
 		s.mu.Unlock()
 		return errors.New("session has nothing to cancel now")
@@ -264,12 +277,17 @@ func (s *session) cancelUpstream(ctx context.Context) error {
 		s.cancelled = false
 		s.mu.Unlock()
 	}()
-	c, err := s.g.dial(s.decision.Target, s.g.c.Limits.Login)
+	return s.g.passCancel(ctx, s.decision.Target, pid, secret)
+}
+
+// passCancel sends a cancel request. It returns nil when the server has passed it on.
+func (g *Gateway) passCancel(ctx context.Context, t Target, pid uint32, secret []byte) error {
+	c, err := g.dial(t, g.c.Limits.Login)
 	if err != nil {
 		return fmt.Errorf("cancel statement: %w", err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(s.g.c.Limits.Login))
+	_ = c.SetDeadline(time.Now().Add(g.c.Limits.Login))
 	stop := context.AfterFunc(ctx, func() { _ = c.SetDeadline(time.Now()) })
 	defer stop()
 	if _, err := c.Write(wire.AppendCancelRequest(nil, pid, secret)); err != nil {
@@ -277,7 +295,9 @@ func (s *session) cancelUpstream(ctx context.Context) error {
 	}
 	// The server closes when it has passed the signal on: waiting for that keeps order.
 	var b [1]byte
-	_, _ = c.Read(b[:])
+	if _, err := c.Read(b[:]); err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) && !errors.Is(err, syscall.ECONNRESET) {
+		return fmt.Errorf("cancel statement: %w", err)
+	}
 	return nil
 }
 
