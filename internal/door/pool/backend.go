@@ -39,9 +39,9 @@ type backend struct {
 	since   time.Time // of the state
 	state   state
 	client  *Client
-	keeper  *Mux // reads what the server says while it has no client
-	cancels int  // cancel requests on their way
-	reset   bool // it keeps something of the last client
+	keeper  *Mux     // reads what the server says while it has no client
+	cancels []func() // told when the cancel request on its way is over
+	reset   bool     // it keeps something of the last client
 	served  int64
 }
 
@@ -158,7 +158,7 @@ func (p *Pool) back(s *backend, clean, reset bool) {
 	case !clean || s.spoiled || p.m.closed:
 		s.spoiled = true
 		p.close(s)
-	case s.cancels > 0:
+	case len(s.cancels) > 0:
 		s.state = leaving // whatever a cancel request still hits is nobody's
 	case s.reset:
 		p.clean(s)
@@ -188,13 +188,14 @@ func (p *Pool) cleaned(s *backend) {
 	p.give(s)
 }
 
-// cancel asks the server to cancel what it runs. Until that request is over, the server goes
-// to nobody else: a cancel never reaches another client's statement.
-func (p *Pool) cancel(s *backend) {
-	if s.cancels > 0 {
+// cancel asks the server to cancel what it runs, and calls done when that request is over.
+// Until then the server goes to nobody else: a cancel never reaches another client's
+// statement.
+func (p *Pool) cancel(s *backend, done func()) {
+	s.cancels = append(s.cancels, done)
+	if len(s.cancels) > 1 {
 		return // one is on its way
 	}
-	s.cancels++
 	m, pass := p.m, s.lane.backend.Cancel
 	m.logins.Add(1)
 	go func() {
@@ -202,18 +203,24 @@ func (p *Pool) cancel(s *backend) {
 		ctx, stop := context.WithTimeout(m.ctx, m.c.Login)
 		defer stop()
 		err := pass(ctx, s.pid, s.secret)
-		m.loop.Post(func() { p.cancelled(s, err) })
+		if !m.loop.Post(func() { p.cancelled(s, err) }) {
+			done()
+		}
 	}()
 }
 
 // cancelled notes that a cancel request is over: the server has passed it on, or it is not
 // known whether it will.
 func (p *Pool) cancelled(s *backend, err error) {
-	s.cancels--
+	list := s.cancels
+	s.cancels = nil
+	for _, done := range list {
+		done()
+	}
 	if err != nil {
 		s.spoiled = true
 	}
-	if s.state == leaving && s.cancels == 0 {
+	if s.state == leaving {
 		p.back(s, true, false)
 	}
 }

@@ -294,15 +294,17 @@ func (c *Client) finish(outcome string, why *Refusal) {
 	}
 }
 
-// Cancel cancels what the client runs, or its waiting for a server. It is called on the loop.
-func (c *Client) Cancel() {
+// Cancel cancels what the client runs, or its waiting for a server, and calls done when the
+// request has been passed on. It is called on the loop.
+func (c *Client) Cancel(done func()) {
 	switch {
-	case c.over:
-	case c.srv != nil && c.mux.Busy():
-		c.pool.cancel(c.srv)
-	case c.pool.leaveQueue(c):
+	case !c.over && c.srv != nil && c.mux.Busy():
+		c.pool.cancel(c.srv, done)
+		return
+	case !c.over && c.pool.leaveQueue(c):
 		c.refuse(&Refusal{SQLState: "57014", Message: "canceling statement due to user request"})
 	}
+	done()
 }
 
 // Idle reports whether the client is between transactions with nothing under way.
