@@ -15,13 +15,13 @@ import (
 
 // newDemoCommand runs the whole enclave on this machine and tells its story.
 func newDemoCommand() *cobra.Command {
-	var o demo.Options
+	o := demo.Options{Follow: true}
 	var once, stop bool
 	cmd := &cobra.Command{
 		Use:   "demo",
 		Short: "Run a whole enclave on this machine and verify every claim that it prints",
 		Long: "Starts three PostgreSQL sites (simulated), two dataset clusters, gateway, log and monitor; loads a\n" +
-			"generated platform; builds three datasets; and verifies every claim that it prints. On a terminal the\n" +
+			"generated platform; builds three datasets, which then follow it; and verifies every claim that it prints. On a terminal the\n" +
 			"enclave then runs until Ctrl-C. Exit code 3: a claim does not hold.\n\n" +
 			"--detach tells no story: it leaves the enclave running and writes its addresses to DIR/demo.env.",
 		Args: cobra.NoArgs,

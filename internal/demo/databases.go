@@ -57,7 +57,7 @@ func (w *World) startPrimary(ctx context.Context) (*postgres.Cluster, error) {
 	}
 	o.Access = sourceAccess()
 	o.Settings = map[string]string{
-		"wal_level": "logical", "max_wal_senders": "10", "max_replication_slots": "10", "max_wal_size": "4GB",
+		"wal_level": "logical", "max_wal_senders": "10", "max_replication_slots": "10", "max_slot_wal_keep_size": "8GB", "max_wal_size": "4GB",
 		"shared_buffers": "256MB", "maintenance_work_mem": "128MB", "hot_standby": "on",
 	}
 	c, err := postgres.Create(ctx, o)
@@ -92,7 +92,7 @@ func (w *World) load(ctx context.Context) error {
 		return statements(ctx, conn,
 			"CREATE ROLE "+serviceRole+" LOGIN", // by the gateway's certificate alone
 			"CREATE ROLE "+peerRole+" LOGIN REPLICATION",
-			role(readerRole, ""), role(controlRole, ""),
+			role(readerRole, "REPLICATION"), role(controlRole, ""),
 			"CREATE DATABASE platform", "CREATE DATABASE trefoil OWNER "+controlRole)
 	})
 	if err != nil {
@@ -110,7 +110,10 @@ func (w *World) load(ctx context.Context) error {
 			"GRANT USAGE ON SCHEMA app, billing TO "+serviceRole+", "+readerRole,
 			"GRANT SELECT ON ALL TABLES IN SCHEMA app, billing TO "+readerRole,
 			"GRANT "+write+" ON ALL TABLES IN SCHEMA app, billing TO "+serviceRole,
-			"GRANT USAGE ON ALL SEQUENCES IN SCHEMA app, billing TO "+serviceRole)
+			"GRANT USAGE ON ALL SEQUENCES IN SCHEMA app, billing TO "+serviceRole,
+			// What `trefoil check` asks the tables' owner for, so that datasets can follow.
+			"CREATE PUBLICATION trefoil FOR TABLE app.topics, app.people, app.devices, app.videos, app.watch_events, app.messages, billing.payments "+
+				"WITH (publish_via_partition_root = true)")
 	})
 }
 

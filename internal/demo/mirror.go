@@ -133,8 +133,8 @@ func (m *mirror) newest(ctx context.Context, fits func(*trefoil.Body) bool) (uin
 // releases are the release records of one session.
 type releases struct{ chunks, bytes int64 }
 
-// sessionEnd waits for the end record of the one session that a principal had since the log
-// had size from, and adds up its release records.
+// sessionEnd waits for the end record of the one session that a principal began since the log
+// had size from, and adds up its release records. The end of an earlier one may come late.
 func (m *mirror) sessionEnd(ctx context.Context, w *World, from uint64, principal string) (*trefoil.SessionBody, releases, error) {
 	key, err := os.ReadFile(w.path("monitor", "keys", "staff"))
 	if err != nil {
@@ -144,6 +144,7 @@ func (m *mirror) sessionEnd(ctx context.Context, w *World, from uint64, principa
 	defer cancel()
 	var total releases
 	var end *trefoil.SessionBody
+	began := false
 	for next := from; end == nil; {
 		b, err := m.body(ctx, next)
 		if err != nil {
@@ -165,6 +166,9 @@ func (m *mirror) sessionEnd(ctx context.Context, w *World, from uint64, principa
 		next++
 		pseudonym := trefoil.StaffPseudonym(key, b.At, principal)
 		switch {
+		case b.Session != nil && b.Session.Access.Principal == pseudonym && b.Session.Event == "start":
+			began = true
+		case !began:
 		case b.Release != nil && b.Release.Access.Principal == pseudonym:
 			total.chunks++
 			total.bytes += b.Release.Bytes

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/trefoil-eu/trefoil/internal/rules/policy"
 )
 
@@ -38,6 +40,40 @@ func (w *World) StartGateway(ctx context.Context) error {
 			return err
 		}
 		_, err := w.ask(ctx, "app", "platform", "SELECT 1")
+		return err
+	})
+}
+
+// StartFollower starts the process that keeps the datasets in step with the platform, and waits
+// until all of them are.
+func (w *World) StartFollower(ctx context.Context) error {
+	p, err := w.spawn("follower", append([]string{"dataset", "follow", "-c", w.path("enclave", "enclave.yaml")}, datasets[:]...)...)
+	if err != nil {
+		return err
+	}
+	w.follower = p
+	return w.await(ctx, p, 5*time.Minute, func(ctx context.Context) error {
+		for _, name := range datasets {
+			if err := w.follows(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// follows looks into a dataset, as its administrator, for the state of its flow.
+func (w *World) follows(ctx context.Context, name string) error {
+	cluster := w.inside
+	if name == "analytics" {
+		cluster = w.outside
+	}
+	return cluster.AsSuperuser(ctx, name, func(conn *pgx.Conn) error {
+		var state, reason string
+		err := conn.QueryRow(ctx, "SELECT state, reason FROM trefoil_info.flow").Scan(&state, &reason)
+		if err == nil && state != "following" {
+			err = fmt.Errorf("dataset %s: %s: %s", name, state, reason)
+		}
 		return err
 	})
 }
@@ -83,15 +119,24 @@ func (w *World) writePolicy() error {
 // datasets are built in this order.
 var datasets = [...]string{"support", "analytics", "abuse"}
 
-// buildDatasets builds each dataset, and waits until it may be opened: the monitor has to
-// acknowledge its definition before anyone outside the region gets in.
-func (w *World) buildDatasets(ctx context.Context) error {
-	for _, name := range datasets {
-		if _, err := w.enclave(ctx, "dataset", "build", name); err != nil {
+// makeDatasets builds each dataset, or has them built and kept by a process that follows, and
+// waits until they may be opened: the monitor has to acknowledge a definition before anyone
+// outside the region gets in.
+func (w *World) makeDatasets(ctx context.Context) error {
+	by := w.gateway
+	if w.o.Follow {
+		if err := w.StartFollower(ctx); err != nil {
 			return err
 		}
+		by = w.follower
+	} else {
+		for _, name := range datasets {
+			if _, err := w.enclave(ctx, "dataset", "build", name); err != nil {
+				return err
+			}
+		}
 	}
-	return w.await(ctx, w.gateway, 30*time.Second, func(ctx context.Context) error {
+	return w.await(ctx, by, 30*time.Second, func(ctx context.Context) error {
 		for who, dataset := range map[string]string{"analyst-ie": "support", "analyst-cn": "analytics"} {
 			if _, err := w.ask(ctx, who, dataset, "SELECT 1"); err != nil {
 				return err

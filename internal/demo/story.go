@@ -32,7 +32,9 @@ func Story() []Claim {
 	return []Claim{
 		{"service", "An application in the region reads clear values and writes, as it did before.", checkService},
 		{"forms", "An analyst in Ireland and one in China run the same SQL, each on what they may open.", checkForms},
+		{"follow", "What the service writes appears in the analyst's dataset within seconds, pseudonymised.", checkFollow},
 		{"absence", "No clear value is anywhere in the files of the cluster outside: tables, indexes, WAL, logs.", checkAbsence},
+		{"gone", "A person who is deleted at the source is gone from every dataset within seconds.", checkGone},
 		{"floor", "A request that was approved is still refused: no approval lifts the floor.", checkFloor},
 		{"bytes", "Every byte that reached the client is in a record at the monitor's mirror.", checkBytes},
 		{"stop", "With the monitor killed no row is released, the service goes on, and all resumes on its return.", checkStop},

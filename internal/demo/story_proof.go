@@ -157,7 +157,7 @@ func (w *World) serveWhile(ctx context.Context, waiting *sync.WaitGroup) (reads 
 		switch {
 		case readErr != nil || onlyErr != nil:
 			err = errors.Join(err, readErr, onlyErr)
-		case n != strconv.FormatInt(w.Platform.People, 10):
+		case n != strconv.FormatInt(w.Platform.People-w.gone, 10):
 			err = errors.Join(err, fmt.Errorf("the service counted %s people", n))
 		default:
 			reads++

@@ -25,6 +25,10 @@ type Options struct {
 	Detach bool      // parts outlive this process, until Stop
 	Out    io.Writer // progress, a line a step
 
+	// Follow keeps the datasets within a second of the platform, by a process of their own.
+	// Without it they are built once and stand.
+	Follow bool
+
 	// Prepare, when set, runs once the platform is loaded and the files of the enclave are
 	// written, before anything reads them: a test adds tables, people and datasets with it.
 	// Admin is a superuser's DSN on the platform's database.
@@ -51,7 +55,9 @@ type World struct {
 	gatewayAddr, logAddr, monitorAddr         string
 	logKey, witnessKey, permitKey, approveKey string // verifier keys
 
-	gateway, monitor *process
+	gateway, monitor, follower *process
+
+	gone int64 // people whom the story deleted
 }
 
 // Start starts everything and waits until it answers. After an error, what had been started
@@ -101,7 +107,7 @@ func (w *World) start(ctx context.Context) error {
 		{"configuration", w.prepare},
 		{"monitor", w.StartMonitor},
 		{"gateway and log", w.StartGateway},
-		{"datasets support, analytics, abuse", w.buildDatasets},
+		{"datasets support, analytics, abuse", w.makeDatasets},
 		{"a grant for the analyst in Japan", w.grantJapan},
 	} {
 		began := time.Now()

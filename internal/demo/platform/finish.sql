@@ -19,6 +19,7 @@ CREATE INDEX people_country ON app.people (country);
 CREATE INDEX devices_person ON app.devices (person_id);
 CREATE INDEX videos_creator ON app.videos (creator_id);
 CREATE INDEX watch_events_person ON app.watch_events (person_id, at);
+CREATE INDEX messages_sender ON app.messages (sender_id);
 CREATE INDEX messages_recipient ON app.messages (recipient_id);
 CREATE INDEX payments_person ON billing.payments (person_id);
 
