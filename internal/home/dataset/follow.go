@@ -197,6 +197,9 @@ func (f *follower) rest(ctx context.Context, start time.Time) error {
 
 // batch brings the dataset to one snapshot of the source.
 func (f *follower) batch(ctx context.Context) error {
+	if err := f.b.keyStands(f.p.plan); err != nil {
+		return err
+	}
 	var err error
 	if f.meet, err = invited(ctx, f.a.conn); err != nil {
 		return err
