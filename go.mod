@@ -26,6 +26,8 @@ require (
 	k8s.io/klog/v2 v2.130.1
 )
 
+require github.com/lib/pq v1.12.3
+
 require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
