@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -66,7 +67,15 @@ func runMonitor(cmd *cobra.Command, dir, listen string) error {
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen: %w", err), m.Close(ctx))
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "monitor %s listens on http://%s\n", rules.Name, l.Addr())
+	secure, err := rules.ServerTLS(dir)
+	if err != nil {
+		return errors.Join(err, l.Close(), m.Close(ctx))
+	}
+	scheme := "http"
+	if secure != nil {
+		l, scheme = tls.NewListener(l, secure), "https"
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "monitor %s listens on %s://%s\n", rules.Name, scheme, l.Addr())
 	return serveMonitor(ctx, m, l)
 }
 

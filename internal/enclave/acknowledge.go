@@ -3,6 +3,7 @@ package enclave
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,9 +27,9 @@ type acknowledger struct {
 	logged map[string]*ticketed // by hash: one record a definition and start
 }
 
-func newAcknowledger(c *Config, s *scribe, key note.Verifier, token string) *acknowledger {
+func newAcknowledger(c *Config, s *scribe, key note.Verifier, token string, secure *tls.Config) *acknowledger {
 	return &acknowledger{scribe: s, url: strings.TrimRight(c.Monitor.URL, "/") + "/acknowledge", token: token, key: key,
-		client: &http.Client{Timeout: 10 * time.Second}, logged: map[string]*ticketed{}}
+		client: &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: secure}}, logged: map[string]*ticketed{}}
 }
 
 // ask returns nil once the monitor has signed that it acknowledges exactly this definition.

@@ -20,8 +20,8 @@ func (k *checking) exposed(c *Config) {
 	if host, _, err := net.SplitHostPort(c.Gateway.Listen); err == nil && !local(host) && c.Gateway.Certificate == "" {
 		k.add(intake.Error, "", "gateway.listen is reached from elsewhere and there is no certificate: no dataset is opened without TLS")
 	}
-	if host, _, err := net.SplitHostPort(c.Log.Listen); err == nil && !local(host) {
-		k.add(intake.Warning, "", "log.listen is reached from elsewhere and speaks http: bodies go there to the monitor, so put a server with TLS before it")
+	if host, _, err := net.SplitHostPort(c.Log.Listen); err == nil && !local(host) && c.Log.Certificate == "" {
+		k.add(intake.Warning, "", "log.listen is reached from elsewhere and speaks http: bodies go there to the monitor; set log.certificate and log.server_key, or put a server with TLS before it")
 	}
 	for name, db := range c.Databases {
 		for what, dsn := range map[string]string{"dsn": db.DSN, "reader": db.Reader} {
@@ -32,7 +32,7 @@ func (k *checking) exposed(c *Config) {
 	}
 	for what, path := range map[string]string{"pseudonym key": c.Keys.Pseudonyms, "staff key": c.Keys.Staff, "statements key": c.Keys.Statements,
 		"digests key": c.Keys.Digests, "log key": c.Log.Key, "monitor's token": c.Monitor.Token, "gateway's key": c.Gateway.Key,
-		"gateway's client key": c.Gateway.ClientKey} {
+		"gateway's client key": c.Gateway.ClientKey, "log's server key": c.Log.ServerKey} {
 		if info, err := os.Stat(path); path != "" && err == nil && info.Mode().Perm()&0o077 != 0 {
 			k.add(intake.Error, "", "the %s can be read by others (mode %04o): chmod 600 %s, and change the key if they did", what, info.Mode().Perm(), path)
 		}

@@ -78,6 +78,7 @@ type Database struct {
 	DBName string `yaml:"dbname,omitempty"` // name on the server; default the key
 	Auth   string `yaml:"auth,omitempty"`   // a role that may ask the server for its users' password verifiers; trefoil check prints what it needs
 	Route  *Route `yaml:"route,omitempty"`  // several servers carry it: follow the primary
+	Pool   *Pool  `yaml:"pool,omitempty"`   // service sessions share database sessions
 }
 
 // Route names the servers of a database's cluster, the nearest first. Whether one is the
@@ -150,12 +151,16 @@ type Log struct {
 	Retention map[string]string `yaml:"retention,omitempty"` // kind → duration, e.g. release: 8760h
 	Witnesses []Witness         `yaml:"witnesses,omitempty"` // besides the monitor's
 	Quorum    int               `yaml:"quorum,omitempty"`    // how many of all must cosign; default all
+
+	Certificate string `yaml:"certificate,omitempty"` // serve the log over https
+	ServerKey   string `yaml:"server_key,omitempty"`  // the certificate's key
 }
 
 // Witness is a C2SP tlog-witness.
 type Witness struct {
-	URL string `yaml:"url"`
-	Key string `yaml:"key"` // cosignature vkey
+	URL       string `yaml:"url"`
+	Key       string `yaml:"key"`                 // cosignature vkey
+	Authority string `yaml:"authority,omitempty"` // PEM file behind an https URL; default the system's
 }
 
 // Monitor is what the gateway knows of the monitor: where it is, and its public keys.
@@ -164,6 +169,8 @@ type Monitor struct {
 	Witness string `yaml:"witness"` // cosignature vkey
 	Permit  string `yaml:"permit"`  // permit vkey
 	Token   string `yaml:"token"`   // file; shared with the monitor, both ways, for /permit and body/
+
+	Authority string `yaml:"authority,omitempty"` // PEM file behind an https URL; default the system's
 }
 
 // Keys names secret files of the enclave.

@@ -71,6 +71,7 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 	}
 	c.validateIdentity(bad)
 	c.validateNames(bad)
+	c.validatePools(bad)
 	c.validateSites(bad)
 	for name, cl := range c.Clusters {
 		if name != "inside" && name != "outside" {
@@ -193,9 +194,12 @@ func (c *Config) resolve(dir string) {
 	c.resolveIdentity(dir)
 	for _, p := range []*string{&c.Datasets, &c.Purposes, &c.People, &c.Policy, &c.Tokens, &c.NetworkCountries,
 		&c.Gateway.Certificate, &c.Gateway.Key, &c.Gateway.ClientCertificate, &c.Gateway.ClientKey, &c.Gateway.SpillDir, &c.Gateway.Status,
-		&c.Log.Directory, &c.Log.Key, &c.Monitor.Token,
+		&c.Log.Directory, &c.Log.Key, &c.Log.Certificate, &c.Log.ServerKey, &c.Monitor.Token, &c.Monitor.Authority,
 		&c.Keys.Pseudonyms, &c.Keys.Staff, &c.Keys.Statements, &c.Keys.Digests, &c.Keys.KMSToken, &c.Keys.KMSCA} {
 		join(dir, p)
+	}
+	for i := range c.Log.Witnesses {
+		join(dir, &c.Log.Witnesses[i].Authority)
 	}
 	for name, cl := range c.Clusters {
 		if cl.Embedded != nil {

@@ -2,6 +2,7 @@ package enclave
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/ed25519"
 	"encoding/base64"
 	"errors"
@@ -35,10 +36,23 @@ func (c *Config) OpenLog(ctx context.Context, logger *slog.Logger) (*accesslog.L
 		}
 		keep[trefoil.Kind(kind)] = d
 	}
-	return accesslog.Open(ctx, accesslog.Config{
+	secure, err := c.monitorTLS()
+	if err != nil {
+		return nil, fmt.Errorf("open log: %w", err)
+	}
+	return accesslog.Open(ctx, accesslog.Config{TLS: secure,
 		Origin: c.Log.Origin, Directory: c.Log.Directory, Signer: signer,
 		Witnesses: c.witnesses(), Quorum: c.Log.Quorum, Retention: keep, Logger: logger,
 	})
+}
+
+// monitorTLS is how the monitor and the other witnesses are spoken to.
+func (c *Config) monitorTLS() (*tls.Config, error) {
+	authorities := []string{c.Monitor.Authority}
+	for _, w := range c.Log.Witnesses {
+		authorities = append(authorities, w.Authority)
+	}
+	return accesslog.ClientTLS(authorities...)
 }
 
 func (c *Config) witnesses() []accesslog.Witness {

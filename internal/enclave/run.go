@@ -66,6 +66,7 @@ type process struct {
 	routes   *routes
 	meters   *meters
 	doors    doors
+	secure   *tls.Config // towards the monitor
 	sources  *sources
 	tokens   *tokenBook
 	leave    context.CancelCauseFunc
@@ -100,7 +101,17 @@ func (p *process) openLog(ctx context.Context) error {
 		return err
 	}
 	p.scribe = &scribe{log: p.log, origin: p.config.Log.Origin, now: time.Now, meters: p.meters}
+	if p.secure, err = p.config.monitorTLS(); err != nil {
+		return err
+	}
+	serving, err := accesslog.ServerTLS(p.config.Log.Certificate, p.config.Log.ServerKey)
+	if err != nil {
+		return fmt.Errorf("serve log: %w", err)
+	}
 	p.listener = p.doors[p.config.Log.Listen]
+	if serving != nil {
+		p.listener = tls.NewListener(p.listener, serving)
+	}
 	p.server = &http.Server{Handler: p.log.Handler(p.token), ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 16 << 10}
 	return nil
@@ -149,7 +160,7 @@ func (p *process) makeGateway(ctx context.Context) error {
 		TokenUsed: p.tokens.used, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
 		Releases: &runner{now: p.auth.now, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
-			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, nil), p.meters}, meters: p.meters, limits: p.releaseLimits(),
+			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, p.secure), p.meters}, meters: p.meters, limits: p.releaseLimits(),
 			store:  release.NewStore(heldMemory, heldDisk),
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
 		Limits: limits, Logger: p.logger,
@@ -220,7 +231,7 @@ func (p *process) run(ctx context.Context) error {
 	p.leave = cancel
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
 	d := &duties{now: p.auth.now, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing,
-		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token), logger: p.logger}
+		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token, p.secure), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
 	all.Go(func() { p.routes.run(work) })
 	all.Go(func() { p.reloads(work) })

@@ -3,6 +3,7 @@ package release
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -26,20 +27,20 @@ type HTTPPermitter struct {
 }
 
 // NewHTTPPermitter returns a permitter for the monitor at url, with the bearer token the two
-// share. A nil client gets one with connection reuse and a bound of 8 s for one answer.
-func NewHTTPPermitter(url, token string, client *http.Client) *HTTPPermitter {
-	if client == nil {
-		client = &http.Client{
-			Timeout: 8 * time.Second,
-			Transport: &http.Transport{
-				DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
-				MaxIdleConns:        256,
-				MaxIdleConnsPerHost: 256,
-				IdleConnTimeout:     90 * time.Second,
-				TLSHandshakeTimeout: 3 * time.Second,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		}
+// share. Connections are reused, and one answer is waited for 8 s. A nil secure trusts the
+// system's authorities.
+func NewHTTPPermitter(url, token string, secure *tls.Config) *HTTPPermitter {
+	client := &http.Client{
+		Timeout: 8 * time.Second,
+		Transport: &http.Transport{
+			DialContext:         (&net.Dialer{Timeout: 3 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
+			MaxIdleConns:        256,
+			MaxIdleConnsPerHost: 256,
+			IdleConnTimeout:     90 * time.Second,
+			TLSHandshakeTimeout: 3 * time.Second,
+			TLSClientConfig:     secure,
+		},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	return &HTTPPermitter{url: strings.TrimSuffix(url, "/") + "/permit", token: token, client: client}
 }

@@ -1,6 +1,7 @@
 package accesslog
 
 import (
+	"crypto/tls"
 	"errors"
 	"log/slog"
 	"time"
@@ -21,6 +22,8 @@ type Config struct {
 	// is in every checkpoint while it answers, and the others' alone count while it does not.
 	Witnesses []Witness
 	Quorum    int // how many witnesses must cosign; 0 = all
+
+	TLS *tls.Config // towards witnesses with https URLs; nil: the system's authorities
 
 	CheckpointInterval time.Duration // at least and by default 100 ms
 	WitnessTimeout     time.Duration // for one round of cosigning; default 3 s

@@ -128,6 +128,7 @@ func newWitnessTransport(c *Config) *witnessTransport {
 	return &witnessTransport{order: newPrecedence(c), base: &http.Transport{
 		DialContext:           (&net.Dialer{Timeout: 2 * time.Second, KeepAlive: 5 * time.Second}).DialContext,
 		TLSHandshakeTimeout:   2 * time.Second,
+		TLSClientConfig:       c.TLS,
 		MaxIdleConnsPerHost:   2,
 		IdleConnTimeout:       time.Minute,
 		ResponseHeaderTimeout: 10 * time.Second,

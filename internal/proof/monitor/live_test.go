@@ -1,11 +1,23 @@
 package monitor
 
 import (
+	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"io"
+	"log"
+	"math/big"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -15,15 +27,16 @@ import (
 )
 
 // TestWithARealLog runs the access log with this monitor as its only witness: append, cosign,
-// permit, receipt, mirror, over HTTP and with the clock of the machine.
+// permit, receipt, mirror, over https and with the clock of the machine.
 func TestWithARealLog(t *testing.T) {
 	w := newWorld(t)
 	w.close()
 	var mu sync.Mutex
-	var log http.Handler = http.NotFoundHandler()
-	logServer := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	var served http.Handler = http.NotFoundHandler()
+	certificate, key := selfSigned(t)
+	logServer := secured(t, certificate, key, http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		h := log
+		h := served
 		mu.Unlock()
 		h.ServeHTTP(rw, r)
 	}))
@@ -33,7 +46,8 @@ func TestWithARealLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(rules, replaced(text, w.log.server.URL, logServer.URL), 0o600); err != nil {
+	text = replaced(text, w.log.server.URL, logServer.URL+"\", authority: \""+certificate)
+	if err := os.WriteFile(rules, text, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	w.clock.t = time.Now().UTC()
@@ -41,7 +55,7 @@ func TestWithARealLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(m.Handler())
+	server := secured(t, certificate, key, m.Handler())
 	defer server.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
 	defer cancel()
@@ -49,13 +63,17 @@ func TestWithARealLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := accesslog.Open(ctx, accesslog.Config{Origin: testOrigin, Directory: t.TempDir(), Signer: w.log.signer,
+	secure, err := accesslog.ClientTLS(certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := accesslog.Open(ctx, accesslog.Config{TLS: secure, Origin: testOrigin, Directory: t.TempDir(), Signer: w.log.signer,
 		Witnesses: []accesslog.Witness{{URL: server.URL, Key: keys.Witness}}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	mu.Lock()
-	log = l.Handler(w.log.token)
+	served = l.Handler(w.log.token)
 	mu.Unlock()
 	w.m = m
 	defer func() {
@@ -113,5 +131,108 @@ func TestWithARealLog(t *testing.T) {
 	}
 	if _, err := Verify(ctx, w.dir, nil); err != nil {
 		t.Error(err)
+	}
+}
+
+// selfSigned writes a certificate for this machine, its own authority.
+func selfSigned(t *testing.T) (certificate, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	form := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
+	raw, err := x509.CreateCertificate(rand.Reader, form, form, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	certificate, key = filepath.Join(t.TempDir(), "certificate"), filepath.Join(t.TempDir(), "key")
+	for path, block := range map[string]*pem.Block{certificate: {Type: "CERTIFICATE", Bytes: raw}, key: {Type: "PRIVATE KEY", Bytes: secret}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return certificate, key
+}
+
+// secured serves over https with the certificate in a file.
+func secured(t *testing.T, certificate, key string, h http.Handler) *httptest.Server {
+	t.Helper()
+	c, err := accesslog.ServerTLS(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := httptest.NewUnstartedServer(h)
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // handshakes that fail are the point
+	s.Listener = tls.NewListener(s.Listener, c)
+	s.Start()
+	s.URL = strings.Replace(s.URL, "http:", "https:", 1)
+	t.Cleanup(s.Close)
+	return s
+}
+
+// TestAnImpostorOfTheMonitorHearsNothing: somebody on the way answers in the monitor's place
+// with a certificate of another authority. Neither a checkpoint nor a token reaches them.
+func TestAnImpostorOfTheMonitorHearsNothing(t *testing.T) {
+	certificate, key := selfSigned(t)
+	other, _ := selfSigned(t)
+	impostor := secured(t, certificate, key, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("the impostor was spoken to")
+	}))
+	c, err := accesslog.ClientTLS(other)
+	if err != nil {
+		t.Fatal(err)
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: c}}
+	resp, err := client.Get(impostor.URL)
+	if err == nil {
+		resp.Body.Close()
+		t.Error("its certificate was believed")
+	}
+}
+
+// TestARenewedCertificateIsServed without a restart; one that cannot be read is not.
+func TestARenewedCertificateIsServed(t *testing.T) {
+	certificate, key := selfSigned(t)
+	c, err := accesslog.ServerTLS(certificate, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	served := func() []byte {
+		t.Helper()
+		pair, err := c.GetCertificate(nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return pair.Certificate[0]
+	}
+	first := served()
+	if err := os.WriteFile(certificate, []byte("half a file"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(served(), first) {
+		t.Error("a certificate that cannot be read took the former's place")
+	}
+	next, nextKey := selfSigned(t)
+	for to, from := range map[string]string{certificate: next, key: nextKey} {
+		text, err := os.ReadFile(from)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(to, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	later := time.Now().Add(time.Minute)
+	if err := os.Chtimes(certificate, later, later); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(served(), first) {
+		t.Error("the renewed certificate is not served")
 	}
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 )
@@ -149,12 +150,16 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 
 // openLogs opens witness state and mirror of each log, and sees that they belong together.
 func (m *Monitor) openLogs(_ context.Context, c Config) error {
-	hc := c.HTTP
-	if hc == nil {
-		hc = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{
-			MaxIdleConnsPerHost: bodyFetchers, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 10 * time.Second}}
-	}
 	for i, l := range m.rules.Logs {
+		hc := c.HTTP
+		if hc == nil {
+			secure, err := accesslog.ClientTLS(within(m.dir, l.Authority))
+			if err != nil {
+				return fmt.Errorf("log %s: %w", l.Origin, err)
+			}
+			hc = &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{TLSClientConfig: secure,
+				MaxIdleConnsPerHost: bodyFetchers, IdleConnTimeout: time.Minute, ResponseHeaderTimeout: 10 * time.Second}}
+		}
 		f, err := m.openLog(i, l, hc)
 		if err != nil {
 			return fmt.Errorf("log %s: %w", l.Origin, err)

@@ -1,11 +1,13 @@
 package monitor
 
 import (
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
 	"time"
 
+	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
@@ -16,6 +18,8 @@ type Rules struct {
 	Version     int               `yaml:"version"`
 	Name        string            `yaml:"name"`                   // of the monitor, as in its keys
 	Listen      string            `yaml:"listen,omitempty"`       // default 127.0.0.1:7480
+	Certificate string            `yaml:"certificate,omitempty"`  // PEM file: serve over https
+	ServerKey   string            `yaml:"server_key,omitempty"`   // PEM file: the certificate's key
 	Token       string            `yaml:"token"`                  // file: what callers of /permit and /acknowledge present
 	BodiesToken string            `yaml:"bodies_token,omitempty"` // file: what readers of /bodies present; none: nobody reads
 	Logs        []WatchedLog      `yaml:"logs"`
@@ -42,6 +46,8 @@ type WatchedLog struct {
 	Key    string `yaml:"key"`             // the log's vkey
 	URL    string `yaml:"url,omitempty"`   // where checkpoint, tiles and bodies are; empty: cosign only
 	Token  string `yaml:"token,omitempty"` // file: bearer token for bodies
+
+	Authority string `yaml:"authority,omitempty"` // PEM file behind an https URL; default the system's
 }
 
 // Entity is a legal entity. Scopes are the facts that a scope test asks for.
@@ -175,4 +181,9 @@ func (r *Rules) ReadBodiesToken(dir string) (string, error) {
 		return "", nil
 	}
 	return readSecret(within(dir, r.BodiesToken))
+}
+
+// ServerTLS is what the monitor in dir serves with; nil: http.
+func (r *Rules) ServerTLS(dir string) (*tls.Config, error) {
+	return accesslog.ServerTLS(within(dir, r.Certificate), within(dir, r.ServerKey))
 }

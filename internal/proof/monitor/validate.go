@@ -46,6 +46,7 @@ func (r *Rules) validate(pos *strict.Positions) strict.Errors {
 	c.want(r.Version == 1, "version", "must be 1")
 	c.want(r.Name != "", "name", "is missing")
 	c.want(r.Token != "", "token", "is missing: the file that holds the callers' token")
+	c.want((r.Certificate == "") == (r.ServerKey == ""), "certificate", "certificate and server_key go together")
 	c.want(r.StaffKey != "", "staff_key", "is missing: the file that maps principals to pseudonyms")
 	r.validateLogs(c)
 	r.validateParties(c)
