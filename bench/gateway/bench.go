@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+)
+
+const (
+	database = "bench"
+	role     = "app"
+	password = "known-to-the-bench-alone"
+)
+
+// bench is one run: a PostgreSQL and the proxies before it.
+type bench struct {
+	plan
+	dir       string
+	pg        *postgres.Cluster
+	authority *postgres.Authority
+	pair      postgres.KeyPair
+	witness   *witness
+	gateway   *proxy
+	log       *ledger
+	bouncer   *proxy // session pooling
+	proxies   []*proxy
+}
+
+func newBench(ctx context.Context, p plan) (b *bench, err error) {
+	dir, err := os.MkdirTemp("", "trefoil-bench-gateway-")
+	if err != nil {
+		return nil, err
+	}
+	b = &bench{plan: p, dir: dir}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, b.close())
+		}
+	}()
+	if err := os.Chmod(dir, 0o755); err != nil { // PgBouncer runs as another user
+		return b, err
+	}
+	if b.authority, err = postgres.NewAuthority(dir, "authority", nil); err != nil {
+		return b, err
+	}
+	if b.pair, err = b.authority.Server(dir, "server", "127.0.0.1"); err != nil {
+		return b, err
+	}
+	if b.witness, err = startWitness(); err != nil {
+		return b, err
+	}
+	for _, step := range []func(context.Context) error{b.startPostgres, b.startGateway, b.startBouncer} {
+		if err := step(ctx); err != nil {
+			return b, err
+		}
+	}
+	return b, nil
+}
+
+func (b *bench) startPostgres(ctx context.Context) (err error) {
+	b.pg, err = postgres.Ensure(ctx, postgres.Options{DieWithParent: true, Directory: filepath.Join(b.dir, "pg"), Name: "bench", NoSync: true,
+		Settings: map[string]string{"max_connections": "600", "shared_buffers": "512MB", "jit": "off", "max_wal_size": "4GB"},
+		Access:   postgres.Access{PasswordTCP: true}})
+	if err != nil {
+		return err
+	}
+	if err := b.pg.Start(ctx); err != nil {
+		return err
+	}
+	sql := fmt.Sprintf("CREATE ROLE %s LOGIN PASSWORD '%s'; CREATE DATABASE %s OWNER %s;", role, password, database, role)
+	if err := b.tool(ctx, "psql", b.pg.SuperuserDSN("postgres"), "-X", "-q", "-c", strings.SplitAfter(sql, ";")[0], "-c", strings.SplitAfter(sql, ";")[1]); err != nil {
+		return err
+	}
+	if err := b.tool(ctx, "pgbench", b.direct(), "-i", "-q", "-s", "10"); err != nil {
+		return err
+	}
+	return b.tool(ctx, "psql", b.direct(), "-X", "-q",
+		"-c", "CREATE TABLE lines AS SELECT g AS id, md5(g::text) AS a, g % 1000 AS b, now() AS c FROM generate_series(1, 1000000) g",
+		"-c", "CREATE UNLOGGED TABLE sink (LIKE lines)", "-c", "VACUUM ANALYZE")
+}
+
+// direct is the DSN without a proxy.
+func (b *bench) direct() string {
+	return fmt.Sprintf("host=127.0.0.1 port=%d user=%s password=%s dbname=%s sslmode=disable", b.pg.Port(), role, password, database)
+}
+
+// tool runs a client program of PostgreSQL to its end.
+func (b *bench) tool(ctx context.Context, name, dsn string, args ...string) error {
+	if name == "psql" {
+		args = append(args, "-v", "ON_ERROR_STOP=1")
+	}
+	out, err := exec.CommandContext(ctx, b.pg.Programs().Path(name), append(args, dsn)...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%s: %w: %s", name, err, lastLines(out))
+	}
+	return nil
+}
+
+// compare runs one case in pairs, each in random order, and prints its figures.
+func (b *bench) compare(ctx context.Context, c workload) error {
+	var ours, theirs []sample
+	for i := range b.pairs + 1 {
+		var s [2]sample
+		first := rand.IntN(2)
+		for _, k := range []int{first, 1 - first} {
+			var err error
+			if k == 0 {
+				s[0], err = b.checked(ctx, c)
+			} else {
+				s[1], _, err = b.pgbench(ctx, c, b.bouncer)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if i > 0 { // the first pair warms both up
+			ours, theirs = append(ours, s[0]), append(theirs, s[1])
+		}
+	}
+	figures(c.name, b.bouncer.name, ours, theirs)
+	return nil
+}
+
+// checked runs a case through the gateway and holds its log against pgbench's own totals.
+func (b *bench) checked(ctx context.Context, c workload) (sample, error) {
+	if err := b.log.skip(); err != nil {
+		return sample{}, err
+	}
+	stop, err := b.gateway.profile(b.plan.profile, c.name)
+	if err != nil {
+		return sample{}, err
+	}
+	s, total, err := b.pgbench(ctx, c, b.gateway)
+	stop()
+	if err != nil {
+		return s, err
+	}
+	return s, b.log.holds(ctx, c, total)
+}
+
+func (b *bench) versions() string {
+	out, err := exec.Command("pgbouncer", "--version").Output()
+	line, _, _ := strings.Cut(string(out), "\n")
+	if err != nil {
+		line = "no PgBouncer"
+	}
+	return "PostgreSQL " + b.pg.Programs().Full + "; " + line
+}
+
+func (b *bench) close() error {
+	var errs []error
+	for _, p := range b.proxies {
+		errs = append(errs, p.stop())
+	}
+	if b.witness != nil {
+		errs = append(errs, b.witness.server.Close())
+	}
+	if b.log != nil {
+		errs = append(errs, b.log.close())
+	}
+	if b.pg != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		errs = append(errs, b.pg.Stop(ctx, postgres.StopImmediate))
+	}
+	return errors.Join(append(errs, os.RemoveAll(b.dir))...)
+}

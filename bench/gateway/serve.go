@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/tls"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"runtime/pprof"
+	"strings"
+	"time"
+
+	"golang.org/x/mod/sumdb/note"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/statement"
+	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+)
+
+const origin = "bench.invalid/gateway"
+
+// settings is what the bench's gateway is told.
+type settings struct {
+	Port             int
+	Server           string
+	Certificate, Key string
+	Witness          accesslog.Witness
+}
+
+func (s settings) write(dir string) error {
+	b, err := json.Marshal(s)
+	if err == nil {
+		err = os.MkdirAll(dir, 0o755)
+	}
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(filepath.Join(dir, "settings.json"), b, 0o600)
+}
+
+// serveHere is the gateway with an access log of its own, driven by lines on standard input.
+func serveHere(ctx context.Context, dir string) error {
+	raise()
+	b, err := os.ReadFile(filepath.Join(dir, "settings.json"))
+	if err != nil {
+		return err
+	}
+	var s settings
+	if err := json.Unmarshal(b, &s); err != nil {
+		return err
+	}
+	secret, _, err := note.GenerateKey(rand.Reader, origin)
+	if err != nil {
+		return err
+	}
+	signer, err := note.NewSigner(secret)
+	if err != nil {
+		return err
+	}
+	log, err := accesslog.Open(ctx, accesslog.Config{Origin: origin, Directory: dir, Signer: signer, Witnesses: []accesslog.Witness{s.Witness}})
+	if err != nil {
+		return err
+	}
+	c, err := s.config(log)
+	if err != nil {
+		return err
+	}
+	g, err := gateway.New(c)
+	if err != nil {
+		return err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	go func() { commands(); stop() }()
+	err = g.Run(ctx)
+	closing, done := context.WithTimeout(context.Background(), 10*time.Second)
+	defer done()
+	return errors.Join(err, log.Close(closing))
+}
+
+// commands obeys the bench until it hangs up.
+func commands() {
+	lines := bufio.NewScanner(os.Stdin)
+	for lines.Scan() {
+		word, rest, _ := strings.Cut(lines.Text(), " ")
+		switch word {
+		case "profile":
+			if f, err := os.Create(rest); err == nil {
+				_ = pprof.StartCPUProfile(f)
+			}
+		case "end":
+			pprof.StopCPUProfile()
+		case "heap":
+			if f, err := os.Create(rest); err == nil {
+				_ = pprof.WriteHeapProfile(f)
+				_ = f.Close()
+			}
+		case "collect": // as the collector does by itself every two minutes
+			debug.FreeOSMemory()
+		}
+		fmt.Println("ok")
+	}
+}
+
+func (s settings) config(log *accesslog.Log) (gateway.Config, error) {
+	verifier, err := identity.NewVerifier(password, identity.MinIterations)
+	if err != nil {
+		return gateway.Config{}, err
+	}
+	people, err := identity.NewDirectory(&identity.File{Version: 1, Services: []identity.Account{{ID: role, Verifier: verifier, Databases: []string{database}, Role: role}}}, nil)
+	if err != nil {
+		return gateway.Config{}, err
+	}
+	pair, err := tls.LoadX509KeyPair(s.Certificate, s.Key)
+	if err != nil {
+		return gateway.Config{}, err
+	}
+	return gateway.Config{
+		Listen: []string{fmt.Sprint("127.0.0.1:", s.Port)}, TLS: &tls.Config{Certificates: []tls.Certificate{pair}},
+		Directory: people, Authoriser: s, Recorder: recorder{log}, Accountant: accountant{statement.NewClassifier(nil)}, Releases: none{},
+		Limits: gateway.Limits{Sessions: 20000, SessionsPer: 20000, HalfOpen: 20000, HalfOpenPer: 20000, ServicePerSec: -1},
+		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+	}, nil
+}
+
+// Authorise implements gateway.Authoriser: the one service goes to the one server.
+func (s settings) Authorise(_ context.Context, r gateway.Request) gateway.Decision {
+	d := gateway.Decision{Path: gateway.Service, Target: gateway.Target{Network: "tcp", Address: s.Server, Role: role, Password: password, Database: database}}
+	d.Access.Principal = r.Principal.ID
+	return d
+}
+
+// recorder writes to the access log as the enclave's does.
+type recorder struct{ log *accesslog.Log }
+
+// Record implements gateway.Recorder.
+func (r recorder) Record(ctx context.Context, b *trefoil.Body) error {
+	b.Origin, b.At = origin, b.At.UTC().Truncate(time.Microsecond)
+	rec, err := trefoil.NewRecord(b)
+	if err != nil {
+		return err
+	}
+	_, err = r.log.Append(ctx, rec, nil)
+	return err
+}
+
+// accountant keys fingerprints as the enclave does.
+type accountant struct{ classifier *statement.Classifier }
+
+// Account implements gateway.Accountant.
+func (a accountant) Account(text []byte) (fingerprint, kind string, ok bool) {
+	info := a.classifier.Analyze(string(text))
+	if info.Fingerprint == "" {
+		return "", "", false
+	}
+	mac := hmac.New(sha256.New, []byte("bench"))
+	mac.Write([]byte(info.Fingerprint))
+	return hex.EncodeToString(mac.Sum(nil)[:8]), info.Kind, true
+}
+
+// none is the release path, which nobody here takes.
+type none struct{}
+
+// Run implements gateway.ReleaseRunner.
+func (none) Run(context.Context, gateway.ReleaseSession) error {
+	return errors.New("the bench has no release path")
+}
