@@ -78,6 +78,11 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 			wait = retryFirst
 		}
 		b.cfg.Logger.Warn("following stopped, and is tried again", "dataset", name, "error", err, "after", wait)
+		if !errors.Is(err, ErrBusy) { // somebody else may be building it, with the slot at rest
+			if err := b.relieve(ctx, ds.Source, sourceDSN, name); err != nil && ctx.Err() == nil {
+				b.cfg.Logger.Warn("what the source keeps for the dataset is not known", "dataset", name, "error", err)
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil

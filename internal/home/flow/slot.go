@@ -52,9 +52,18 @@ func FindSlot(ctx context.Context, conn *pgx.Conn, name string) (*Slot, error) {
 	return &s, err
 }
 
-// CreateSlot makes a slot that sends every transaction that commits from now on.
+// CreateSlot makes a slot that sends every transaction that commits from now on. From
+// PostgreSQL 17 on it is a failover slot: standbys with sync_replication_slots have it too.
 func CreateSlot(ctx context.Context, conn *pgx.Conn, name string) error {
-	if _, err := conn.Exec(ctx, "SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')", name); err != nil {
+	sql := "SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput')"
+	var version int
+	if err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_version_num')::int").Scan(&version); err != nil {
+		return fmt.Errorf("create slot %s: %w", name, safe(err))
+	}
+	if version >= 170000 {
+		sql = "SELECT pg_catalog.pg_create_logical_replication_slot($1, 'pgoutput', false, false, true)"
+	}
+	if _, err := conn.Exec(ctx, sql, name); err != nil {
 		return fmt.Errorf("create slot %s: %w", name, safe(err))
 	}
 	return nil
