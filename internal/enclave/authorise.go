@@ -210,6 +210,7 @@ func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.
 	if target, err = a.routes.send(q.Database, readOnly, target); err != nil {
 		return deny(access, away(q.Database, err))
 	}
+	target.Pool = a.rules.Config.Databases[q.Database].Pool.settings(target.Role)
 	return gateway.Decision{Path: gateway.Service, Access: access, Target: target, Notice: said}
 }
 
