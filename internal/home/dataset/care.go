@@ -1,5 +1,12 @@
 package dataset
 
+import (
+	"context"
+	"fmt"
+
+	"github.com/trefoil-eu/trefoil/internal/home/flow"
+)
+
 // retainedMost is how many bytes of its log a source may keep for a dataset before the dataset
 // gives up its slot and is compared with the source, or built again, instead.
 const retainedMost = 32 << 30
@@ -10,4 +17,21 @@ func (b *Builder) retain(source string) int64 {
 		return n
 	}
 	return retainedMost
+}
+
+// relieve gives up the slot of a dataset that is not being followed now, whatever keeps it from
+// that, once the source keeps more of its log for it than its bound. The dataset is compared
+// with the source, or built again, when it can be followed again.
+func (b *Builder) relieve(ctx context.Context, source, dsn, name string) error {
+	conn, err := connect(ctx, dsn, "")
+	if err != nil {
+		return fmt.Errorf("connect to the source: %w", err)
+	}
+	defer closeConn(conn)
+	slot, err := flow.FindSlot(ctx, conn, flow.SlotName(name))
+	if err != nil || slot == nil || slot.Active || slot.Retained <= b.retain(source) {
+		return err
+	}
+	b.cfg.Logger.Warn("the source keeps too much of its log for a dataset that cannot be followed: its slot is given up", "dataset", name, "bytes", slot.Retained)
+	return flow.DropSlot(ctx, conn, flow.SlotName(name))
 }

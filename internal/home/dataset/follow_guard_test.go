@@ -175,7 +175,8 @@ func TestCareForTheSource(t *testing.T) {
 	// A slot that somebody moved on, or took away: compared and mended, not built again.
 	for n, sql := range []string{"SELECT pg_replication_slot_advance($1, pg_current_wal_insert_lsn())", "SELECT pg_drop_replication_slot($1)"} {
 		was := built()
-		sourceDo(t, conn, fmt.Sprintf("UPDATE app.person SET plan = 'free' WHERE id %% 5 = %d", n), fmt.Sprintf(`DELETE FROM "Sales"."Order" WHERE "Id" = %d`, 100+n))
+		sourceDo(t, conn, fmt.Sprintf("UPDATE app.person SET plan = 'free' WHERE id %% 5 = %d", n), `DELETE FROM "Sales"."Order" WHERE "Id" = (SELECT max("Id") FROM "Sales"."Order")`,
+			fmt.Sprintf(`INSERT INTO app.person (email, country) VALUES ('late%d@example.org', 'IE')`, n), "UPDATE app.person SET country = 'US', moved_from = NULL WHERE id = 9")
 		f.until(func() bool { _, err := conn.Exec(testContext(t), sql, flow.SlotName(f.name)); return err == nil })
 		stop = f.follow()
 		f.caughtUp(conn)

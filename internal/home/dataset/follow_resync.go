@@ -87,7 +87,7 @@ func (f *follower) resync(ctx context.Context, conn *pgx.Conn, why string) (done
 	if err != nil {
 		return false, err
 	}
-	if err := f.mend(ctx, m, slot.Confirmed, shape); err != nil {
+	if err := f.mend(ctx, m, slot.Confirmed, shape, why); err != nil {
 		var drift *staleError
 		if errors.As(err, &drift) || errors.Is(err, errTooFew) {
 			return false, nil
@@ -95,8 +95,7 @@ func (f *follower) resync(ctx context.Context, conn *pgx.Conn, why string) (done
 		return false, err
 	}
 	f.b.cfg.Logger.Info("dataset was brought back to its source", "dataset", f.name, "why", why, "rows", m.n, "took", time.Since(start).Round(time.Millisecond))
-	note := Drift{Kind: DriftResynced, What: why, Done: fmt.Sprintf("compared with the source by digests, %d rows mended; not built again", m.n)}
-	return true, errors.Join(f.t.note(ctx, note), f.present(ctx))
+	return true, f.present(ctx)
 }
 
 // remake makes the dataset's slot anew; undo removes it.
@@ -164,7 +163,7 @@ func (f *follower) differences(ctx context.Context) (*mending, error) {
 
 // mend brings the rows that differ to the source as of a batch of its own. What is there and
 // should not be goes first.
-func (f *follower) mend(ctx context.Context, m *mending, at flow.LSN, shape map[string]string) (err error) {
+func (f *follower) mend(ctx context.Context, m *mending, at flow.LSN, shape map[string]string, why string) (err error) {
 	if f.v, err = openView(ctx, f.sourceDSN); err != nil {
 		return err
 	}
@@ -183,7 +182,7 @@ func (f *follower) mend(ctx context.Context, m *mending, at flow.LSN, shape map[
 	if err := f.a.begin(ctx); err != nil {
 		return err
 	}
-	if err := f.mendRows(ctx, m, at, h); err != nil {
+	if err := f.mendRows(ctx, m, at, h, why); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		_ = f.a.tx.Rollback(undo) // where the connection is gone, the server rolls back by itself
@@ -195,7 +194,7 @@ func (f *follower) mend(ctx context.Context, m *mending, at flow.LSN, shape map[
 	return f.v.end(ctx)
 }
 
-func (f *follower) mendRows(ctx context.Context, m *mending, at flow.LSN, h flow.Horizon) error {
+func (f *follower) mendRows(ctx context.Context, m *mending, at flow.LSN, h flow.Horizon, why string) error {
 	s := &settler{p: f.p, v: f.v, a: f.a, dirty: map[*followed]map[string]flow.Touch{}}
 	for i := len(f.p.all) - 1; i >= 0; i-- { // those that refer to others first
 		t := f.p.all[i]
@@ -227,7 +226,8 @@ func (f *follower) mendRows(ctx context.Context, m *mending, at flow.LSN, h flow
 	if err := f.a.save(ctx, at, h, f.state.swept, s.orphans); err != nil {
 		return err
 	}
-	if err := forgetMarker(ctx, f.a.tx); err != nil {
+	note := Drift{Kind: DriftResynced, What: why, Done: fmt.Sprintf("compared with the source by digests, %d rows mended; not built again", m.n)}
+	if err := errors.Join(forgetMarker(ctx, f.a.tx), writeDrift(ctx, f.a.tx, []Drift{note})); err != nil {
 		return err
 	}
 	_, err := f.a.tx.Exec(ctx, "UPDATE trefoil_info.flow SET state = 'following', reason = '', slot = $1, system = $2", flow.SlotName(f.name), f.state.system)
