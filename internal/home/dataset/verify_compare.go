@@ -111,8 +111,8 @@ func (c *comparison) prepare(ctx context.Context) error {
 		as.Key = t.order
 		d := &compared{t: t, as: as, fresh: &ranges.Digest{}, hiddenCells: map[key]int64{}}
 		c.of[t] = d
-		if t.src.PrimaryKey != nil && c.o.live {
-			d.live, d.source = true, t.askAll(t.src.PrimaryKey.Columns)
+		if t.rowKey() != nil && c.o.live {
+			d.live, d.source = true, t.askAll(t.rowKey().Columns)
 		}
 		if c.p.def.K == 0 || !t.person {
 			continue
