@@ -176,7 +176,7 @@ func TestTallyIsBounded(t *testing.T) {
 	}
 	k.tally.take(time.Unix(1, 0))
 	for i := range 8 { // more distinct statements than an interval may name
-		k.F(wire.Query, fmt.Sprint("select ", i))
+		k.F(wire.Query, fmt.Sprint("select a", i))
 		k.B(wire.CommandComplete, "SELECT 0")
 		k.B(wire.ReadyForQuery, "I")
 	}

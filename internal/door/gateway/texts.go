@@ -6,9 +6,9 @@ import (
 	"sync"
 )
 
-// texts knows statements by a hash of their text, keyed afresh in every process. What a
-// text means is found out by the clerk, never on a session's path. A text is held only
-// until then.
+// texts knows statements by a hash of their shape (see shape.go), keyed afresh in every
+// process. What a shape means is found out once, by the clerk, never on a session's path: it
+// parses the first text of it, which is held only until then.
 type texts struct {
 	seed  maphash.Seed
 	most  int
@@ -45,7 +45,7 @@ func (t *texts) handle(sql []byte) uint64 {
 	if len(sql) > t.most {
 		return 0
 	}
-	h := maphash.Bytes(t.seed, sql) | 1
+	h := hashShape(t.seed, sql) | 1
 	t.mu.RLock()
 	_, known := t.known[h]
 	t.mu.RUnlock()
