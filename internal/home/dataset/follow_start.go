@@ -191,8 +191,9 @@ func (f *follower) build(ctx context.Context, conn *pgx.Conn) (err error) {
 	if err != nil {
 		return err
 	}
+	handed := false
 	defer func() {
-		if err != nil {
+		if err != nil && !handed {
 			err = errors.Join(err, undo())
 		}
 	}()
@@ -214,6 +215,7 @@ func (f *follower) build(ctx context.Context, conn *pgx.Conn) (err error) {
 	if err := f.t.hand(ctx, f.p, f.state, slot.Confirmed); err != nil {
 		return err
 	}
+	handed = true
 	return f.present(ctx)
 }
 
