@@ -283,7 +283,7 @@ func TestTheSourceKeepsNoMoreLogThanItsBound(t *testing.T) {
 	if slot() == nil {
 		t.Error("a slot within its bound is given up")
 	}
-	sourceDo(t, conn, "CREATE TABLE noise AS SELECT i, md5(i::text), md5(i::text) FROM generate_series(1, 100000) i", "UPDATE app.person SET plan = 'free' WHERE id < 6")
+	sourceDo(t, conn, "CREATE TABLE noise AS SELECT i, md5(i::text) a, md5(i::text) b FROM generate_series(1, 100000) i", "UPDATE app.person SET plan = 'free' WHERE id < 6")
 	f.until(func() bool { return slot() == nil })
 	stop()
 	f.b.cfg.Clusters["inside"] = steward
