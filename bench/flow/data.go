@@ -42,8 +42,8 @@ func (b *bench) fill(ctx context.Context) error {
 		`CREATE PROCEDURE apart(changes bigint, accounts bigint) LANGUAGE plpgsql AS $$
 		DECLARE n bigint := changes / 3; BEGIN
 			FOR i IN 0 .. n / 500 LOOP
-				UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid IN (SELECT 1 + (k * 7919) % accounts FROM generate_series(i * 1000, i * 1000 + 999) k);
-				INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) SELECT 1, 1, 1 + (k * 104729) % accounts, i, current_timestamp FROM generate_series(i * 500, i * 500 + 499) k;
+				UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid IN (SELECT 1 + (k::bigint * 7919) % accounts FROM generate_series(i * 1000, i * 1000 + 999) k);
+				INSERT INTO pgbench_history (tid, bid, aid, delta, mtime) SELECT 1, 1, 1 + (k::bigint * 104729) % accounts, i, current_timestamp FROM generate_series(i * 500, i * 500 + 499) k;
 				COMMIT;
 			END LOOP;
 		END $$`,

@@ -66,6 +66,29 @@ func (b *bench) follow(ctx context.Context) (*flowing, error) {
 	return f, cmd.Start()
 }
 
+// standing builds the dataset to follow, and waits until it does.
+func (b *bench) standing(ctx context.Context) error {
+	f, err := b.follow(ctx)
+	if err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(5 * time.Minute); ; time.Sleep(50 * time.Millisecond) {
+		if s, err := b.b.Flow(ctx, name); err == nil && s != nil && s.State == "following" && s.Batches > 0 {
+			break
+		}
+		if time.Now().After(deadline) {
+			return errors.Join(errors.New("the dataset does not follow"), f.stop())
+		}
+	}
+	i, err := b.b.Info(ctx, name)
+	if err == nil {
+		b.built = i.BuiltAt
+	}
+	err = errors.Join(err, f.stop())
+	b.memory = 0 // what a build takes is bounded by itself
+	return err
+}
+
 // stop ends it and takes note of the most memory it held.
 func (f *flowing) stop() error {
 	peak, err := peakOf(f.cmd.Process.Pid)
