@@ -76,8 +76,8 @@ type Stream struct {
 	mu      sync.Mutex
 	txs     []*transaction
 	held    int64
-	reached LSN // everything that committed before it is in txs, or was taken
-	durable LSN
+	reached LSN  // everything that committed before it is in txs, or was taken
+	durable LSN  // 0 until the owner says: its first word may be of less than where it starts
 	ask     bool // an answer of the source is wanted now
 	err     error
 
@@ -106,7 +106,7 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open flow: %w", err)
 	}
-	s := &Stream{cfg: c, conn: conn, done: make(chan struct{}), wake: make(chan struct{}, 1), reached: c.Start, durable: c.Start,
+	s := &Stream{cfg: c, conn: conn, done: make(chan struct{}), wake: make(chan struct{}, 1), reached: c.Start,
 		relations: map[uint32]*followed{}}
 	if err := s.start(ctx); err != nil {
 		closeConn(conn)
