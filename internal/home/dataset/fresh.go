@@ -126,6 +126,28 @@ func (p *Positions) Of(ctx context.Context, source string) (flow.LSN, bool) {
 	return a.at, a.ok
 }
 
+// slot reads a slot of a source; nil when it has none, or cannot be asked.
+func (p *Positions) slot(ctx context.Context, source, name string) *flow.Slot {
+	if _, ok := p.Of(ctx, source); !ok {
+		return nil
+	}
+	p.mu.Lock()
+	a := p.of[source]
+	p.mu.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.conn == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWait)
+	defer cancel()
+	s, err := flow.FindSlot(ctx, a.conn, name)
+	if err != nil {
+		return nil
+	}
+	return s
+}
+
 func (a *asked) ask(ctx context.Context, dsn string) (flow.LSN, error) {
 	if dsn == "" {
 		return 0, fmt.Errorf("the source has no reader")

@@ -23,6 +23,12 @@ type Status struct {
 	Flow  *FlowState    // nil when it was not built to follow its source
 	Lag   time.Duration // our clock less the source's at the newest snapshot; of use while it follows
 	Fresh Freshness     // the same with bytes and bounds
+
+	Retained int64 // bytes of its log that the source keeps for it; -1: not known, or it has no slot
+	Bound    int64 // beyond this the slot is given up
+	Rebuilt  int64 // how often it was built again since it was built first
+	Resynced int64 // how often it was brought back by comparison instead
+	Held     bool  // a build waits for somebody to look at a column (trefoil dataset drift)
 }
 
 // Status tells whether a dataset stands, and from which definition.
@@ -32,7 +38,7 @@ func (b *Builder) Status(ctx context.Context, name string) (*Status, error) {
 		return nil, err
 	}
 	class, _ := catalog.ClassOf(def)
-	s := &Status{Name: name, Cluster: def.Cluster, Class: class, Hash: hash}
+	s := &Status{Retained: -1, Name: name, Cluster: def.Cluster, Class: class, Hash: hash}
 	if s.Info, s.Flow, err = b.Standing(ctx, name); err != nil {
 		if errors.Is(err, ErrNotBuilt) {
 			return s, nil
@@ -44,6 +50,9 @@ func (b *Builder) Status(ctx context.Context, name string) (*Status, error) {
 	defer at.Close()
 	s.Fresh = b.FreshnessOf(ctx, s.Info, s.Flow, at)
 	s.Lag = s.Fresh.Lag
+	if err := b.careOf(ctx, s, at); err != nil {
+		return nil, err
+	}
 	return s, nil
 }
 
