@@ -3,6 +3,7 @@ package dataset
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 )
@@ -17,6 +18,31 @@ func (b *Builder) retain(source string) int64 {
 		return n
 	}
 	return retainedMost
+}
+
+// careOf adds to a status what the source keeps for the dataset, and what happened to it.
+func (b *Builder) careOf(ctx context.Context, s *Status, at *Positions) error {
+	ds, _, err := b.find(s.Name)
+	if err != nil {
+		return err
+	}
+	s.Bound = b.retain(ds.Source)
+	if s.Flow != nil {
+		if slot := at.slot(ctx, ds.Source, s.Flow.Slot); slot != nil {
+			s.Retained = slot.Retained
+		}
+		s.Held = s.Flow.State == stale && strings.Contains(s.Flow.Reason, ErrReview.Error())
+	}
+	all, err := b.Drift(ctx, s.Name)
+	for _, d := range all {
+		switch d.Kind {
+		case DriftRebuilt:
+			s.Rebuilt++
+		case DriftResynced:
+			s.Resynced++
+		}
+	}
+	return err
 }
 
 // relieve gives up the slot of a dataset that is not being followed now, whatever keeps it from
