@@ -87,7 +87,8 @@ func checkSourceAuth(ctx context.Context, conn *pgx.Conn, name string, file *ide
 		out = append(out, intake.Finding{Severity: s, SQL: sql, Text: fmt.Sprintf("database "+name+": "+format, args...)})
 	}
 	var there, may, public, super bool
-	err := conn.QueryRow(ctx, `SELECT f.oid IS NOT NULL, coalesce(has_schema_privilege('trefoil_auth', 'USAGE') AND has_function_privilege(f.oid, 'EXECUTE'), false),
+	err := conn.QueryRow(ctx, `SELECT f.oid IS NOT NULL,
+		coalesce(has_schema_privilege(f.pronamespace, 'USAGE') AND has_function_privilege(f.oid, 'EXECUTE'), false),
 		coalesce((SELECT bool_or(grantee = 0 AND privilege_type = 'EXECUTE') FROM aclexplode(coalesce(f.proacl, acldefault('f', f.proowner)))), false),
 		(SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
 		FROM (SELECT 1) one LEFT JOIN pg_proc f ON f.pronamespace = to_regnamespace('trefoil_auth') AND f.proname = 'verifier'`).Scan(&there, &may, &public, &super)
