@@ -95,7 +95,7 @@ func CheckSource(ctx context.Context, conn *pgx.Conn, s Source) ([]Finding, erro
 	k.uncatalogued()
 	k.person()
 	k.rights()
-	for _, f := range []func(context.Context) error{k.server, k.pseudonyms, k.cells} {
+	for _, f := range []func(context.Context) error{k.server, k.following, k.pseudonyms, k.cells} {
 		if err := f(ctx); err != nil {
 			return nil, fmt.Errorf("check source: %w", err)
 		}
