@@ -21,6 +21,7 @@ import (
 const (
 	keysFresh   = 5 * time.Minute  // after so long a key that the issuer withdrew is not used any more
 	keysAttempt = 10 * time.Second // between two fetches, whatever key ids tokens name
+	keysPatient = time.Minute      // between two while the issuer is away and the keys at hand still serve
 	keysSize    = 1 << 20          // bytes of a key set or discovery document
 	keysTimeout = 5 * time.Second
 )
@@ -45,6 +46,7 @@ type keySet struct {
 	keys    []jose.JSONWebKey
 	fetched time.Time
 	tried   time.Time
+	away    bool // the last fetch failed
 }
 
 // VerifySignature implements oidc.KeySet.
@@ -52,6 +54,11 @@ func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, err
 	jws, err := jose.ParseSigned(token, k.algorithms)
 	if err != nil || len(jws.Signatures) != 1 {
 		return nil, errSignature
+	}
+	if typ, ok := jws.Signatures[0].Header.ExtraHeaders[jose.HeaderType]; ok {
+		if text, _ := typ.(string); !strings.EqualFold(text, "JWT") { // an access token or a logout token is no ID token
+			return nil, errSignature
+		}
 	}
 	id := jws.Signatures[0].Header.KeyID
 	keys, err := k.current(ctx, id)
@@ -83,10 +90,14 @@ func (k *keySet) current(ctx context.Context, id string) ([]jose.JSONWebKey, err
 	now := k.now()
 	age, since := now.Sub(k.fetched), now.Sub(k.tried)
 	old := k.fetched.IsZero() || age > keysFresh || age < 0 // a clock that went back says nothing of age
-	if (old || !known) && (k.tried.IsZero() || since >= keysAttempt || since < 0) {
+	pause := keysAttempt
+	if k.away && known && age <= k.stale {
+		pause = keysPatient
+	}
+	if (old || !known) && (k.tried.IsZero() || since >= pause || since < 0) {
 		k.tried = now
 		keys, err := k.fetch(ctx)
-		if err != nil {
+		if k.away = err != nil; k.away {
 			k.logger.Warn("keys of an issuer of ID tokens not fetched", "issuer", k.issuer, "error", err)
 		} else {
 			k.keys, k.fetched = keys, now

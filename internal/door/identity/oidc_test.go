@@ -76,7 +76,12 @@ func (p *idp) claims(now time.Time, change ...any) map[string]any {
 // sign signs claims with any key.
 func (p *idp) sign(alg jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
 	p.t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", kid))
+	return p.signAs("JWT", alg, key, kid, claims)
+}
+
+func (p *idp) signAs(typ string, alg jose.SignatureAlgorithm, key any, kid string, claims map[string]any) string {
+	p.t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: alg, Key: key}, (&jose.SignerOptions{}).WithHeader("kid", kid).WithType(jose.ContentType(typ)))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -200,6 +205,7 @@ func TestForgedIDTokens(t *testing.T) {
 		"another kind of key":                  {upn, p.sign(jose.ES256, ec, "one", p.claims(*now))},
 		"another algorithm than the key's":     {upn, p.sign(jose.PS256, p.key, "one", p.claims(*now))},
 		"payload exchanged":                    {upn, parts[0] + "." + b64(payload) + "x." + parts[2]},
+		"an access token":                      {upn, p.signAs("at+jwt", jose.RS256, p.key, "one", p.claims(*now))},
 		"signature cut off":                    {upn, parts[0] + "." + parts[1] + "."},
 		"not a token":                          {upn, "correct horse"},
 		"endless":                              {upn, strings.Repeat("a", maxIDToken) + "." + parts[1] + "." + parts[2]},

@@ -45,7 +45,7 @@ func newBook(r *Rules, dir string) (*book, error) {
 		if err != nil {
 			return nil, fmt.Errorf("read rules: approver key: %w", err)
 		}
-		b.approvers = append(b.approvers, grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes})
+		b.approvers = append(b.approvers, grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes, Persons: a.Persons})
 	}
 	// Not trimmed: the key is the file's bytes, on both sides.
 	if b.staffKey, err = os.ReadFile(within(dir, r.StaffKey)); err != nil {

@@ -85,6 +85,7 @@ type Approver struct {
 	Name     string   `yaml:"name"`
 	Key      string   `yaml:"key"` // vkey
 	Purposes []string `yaml:"purposes"`
+	Persons  []string `yaml:"persons,omitempty"` // principals who are the same person: they get nothing by this approver
 }
 
 // DatasetRule is what the monitor allows one dataset to be, and who may open it from where.

@@ -115,6 +115,25 @@ func TestSelfApproval(t *testing.T) {
 	}
 }
 
+// TestSelfApprovalUnderAnotherName: the approver's key and name have nothing of the
+// principal's, and it is the same person all the same.
+func TestSelfApprovalUnderAnotherName(t *testing.T) {
+	boss, key := testKey(t, "k-2026")
+	signed, err := Sign(New(KindApproval, testRequest(), "privacy-desk", now), boss)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		persons []string
+		want    error
+	}{{nil, nil}, {[]string{"chen"}, nil}, {[]string{"chen", "yuki"}, ErrSelf}} {
+		approvers := []Approver{{Name: "privacy-desk", Verifier: key, Purposes: []string{"*"}, Persons: c.persons}}
+		if err := Check(signed, approvers, "yuki", "support", testRequest().Definition, now); !errors.Is(err, c.want) {
+			t.Errorf("persons %v: %v, want %v", c.persons, err, c.want)
+		}
+	}
+}
+
 // TestApprovalOfAnAlteredRequest: every field of the request is in what the approver signed.
 func TestApprovalOfAnAlteredRequest(t *testing.T) {
 	dpo, key := testKey(t, "dpo")
