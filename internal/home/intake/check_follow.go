@@ -60,7 +60,7 @@ func (k *sourceCheck) publishedOf(ctx context.Context, t *postgres.Table) (*publ
 	rows, err := k.tx.Query(ctx, `SELECT r.oid IS NOT NULL, p.puballtables, p.pubinsert AND p.pubupdate AND p.pubdelete AND p.pubtruncate, p.pubviaroot,
 			pg_catalog.to_jsonb(r)->>'prqual' IS NOT NULL,
 			CASE WHEN pg_catalog.to_jsonb(r)->>'prattrs' IS NOT NULL THEN (SELECT pg_catalog.array_agg(a.attname::text) FROM pg_catalog.pg_attribute a
-				WHERE a.attrelid = $2 AND a.attnum::text = ANY (pg_catalog.string_to_array(pg_catalog.to_jsonb(r)->>'prattrs', ' '))) END
+				WHERE a.attrelid = $2 AND a.attnum::text IN (SELECT pg_catalog.jsonb_array_elements_text(pg_catalog.to_jsonb(r)->'prattrs'))) END
 		FROM pg_catalog.pg_publication p LEFT JOIN pg_catalog.pg_publication_rel r ON r.prpubid = p.oid AND r.prrelid = $2
 		WHERE p.pubname = $1`, PublicationName, t.OID)
 	if err != nil {
