@@ -193,7 +193,11 @@ func (r *work) all(ctx context.Context) error {
 			closeConn(c)
 		}
 	}()
-	if err := r.tables(ctx, conns); err != nil {
+	read := r.tables
+	if r.p.narrow != nil {
+		read = r.narrowTables
+	}
+	if err := read(ctx, conns); err != nil {
 		return err
 	}
 	if r.t == nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"sync/atomic"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -22,6 +23,7 @@ type Builder struct {
 	ring   *keyring.Ring
 	keys   *transform.Keys
 	digest []byte
+	cases  *atomic.Pointer[map[string]*caseOf]
 }
 
 // Open reads the keys and fills defaults. It connects to nothing.
@@ -53,7 +55,7 @@ func Open(cfg Config) (*Builder, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &Builder{cfg: cfg}
+	b := &Builder{cfg: cfg, cases: &atomic.Pointer[map[string]*caseOf]{}}
 	var err error
 	if b.ring = cfg.Keys; b.ring == nil {
 		if b.ring, err = keyring.Open(cfg.PseudonymKey, keyring.Options{Now: cfg.Now}); err != nil {
@@ -69,9 +71,12 @@ func Open(cfg Config) (*Builder, error) {
 
 // Define gives a dataset's definition and its hash, from its files alone.
 func (b *Builder) Define(name string) (*trefoil.Definition, string, error) {
-	ds := b.cfg.Datasets.Dataset(name)
+	ds := b.dataset(name)
 	if ds == nil {
 		return nil, "", fmt.Errorf("dataset %s is not defined", name)
+	}
+	if c := b.caseNamed(name); c != nil {
+		return c.def, trefoil.DefinitionHash(c.def), nil
 	}
 	if def := b.cfg.Definitions[name]; def != nil {
 		return def, trefoil.DefinitionHash(def), nil
@@ -138,7 +143,7 @@ func (b *Builder) clusterDSN(ds *catalog.Dataset) (string, error) {
 
 // find returns a defined dataset and its cluster.
 func (b *Builder) find(name string) (*catalog.Dataset, string, error) {
-	ds := b.cfg.Datasets.Dataset(name)
+	ds := b.dataset(name)
 	if ds == nil {
 		return nil, "", fmt.Errorf("dataset %s is not defined", name)
 	}

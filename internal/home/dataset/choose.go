@@ -71,6 +71,12 @@ func (p *plan) makeChooser(cfg Config) error {
 			return err
 		}
 	}
+	if p.narrow != nil {
+		if t.src.Column(p.cat.Person.Key) == nil {
+			return fmt.Errorf("column %s.%s is not at the source", t.name, p.cat.Person.Key)
+		}
+		c.key, c.list = t.ask(p.cat.Person.Key), p.narrow.chosen(c.list)
+	}
 	if r.Condition != "" {
 		return c.compileCondition(t, r.Condition)
 	}

@@ -40,9 +40,12 @@ func (p *plan) settleCircle(ctx context.Context, s *source, tables []*table, ord
 		}
 		ct.wants, ct.missing = make([][]key, len(ct.refs)), make([][]bool, len(ct.refs))
 		known[t] = ct
-		if err := ct.load(ctx, s, orderKey); err != nil {
+		if err := ct.load(ctx, p, s, orderKey); err != nil {
 			return err
 		}
+	}
+	if err := p.narrow.fill(ctx, p, s, known, orderKey); err != nil {
+		return err
 	}
 	for changed := true; changed; {
 		if err := ctx.Err(); err != nil {
@@ -62,7 +65,7 @@ func (p *plan) settleCircle(ctx context.Context, s *source, tables []*table, ord
 }
 
 // load reads keys and references of a table, and decides what does not depend on the circle.
-func (ct *circleTable) load(ctx context.Context, s *source, orderKey []byte) error {
+func (ct *circleTable) load(ctx context.Context, p *plan, s *source, orderKey []byte) error {
 	need := []int{}
 	for _, k := range ct.t.keys {
 		need = append(need, k.reader.columns...)
@@ -78,7 +81,7 @@ func (ct *circleTable) load(ctx context.Context, s *source, orderKey []byte) err
 	}
 	r := ct.t.newReader(nil, orderKey)
 	r.circle = ct
-	if err := s.copyOut(ctx, ct.t, r, need); err != nil {
+	if err := p.copyOut(ctx, s, ct.t, r, need); err != nil {
 		return err
 	}
 	if c := ct.t.choose; c != nil {

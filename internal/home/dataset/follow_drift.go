@@ -228,7 +228,7 @@ func (f *follower) observe(ctx context.Context) ([]Drift, error) {
 
 // catalogued is plan.catalogued without a plan.
 func (b *Builder) catalogued(name string) func(table, column string) bool {
-	ds := b.cfg.Datasets.Dataset(name)
+	ds := b.dataset(name)
 	for _, c := range b.cfg.Catalogs {
 		if ds != nil && c.Database == ds.Source {
 			return (&plan{cat: c}).catalogued

@@ -49,7 +49,7 @@ func (b *Builder) Freshness(ctx context.Context, name string, at *Positions) (Fr
 
 // Bounded says whether a dataset has a bound beyond which its sessions are refused.
 func (b *Builder) Bounded(name string) bool {
-	ds := b.cfg.Datasets.Dataset(name)
+	ds := b.dataset(name)
 	if ds == nil {
 		return false
 	}
@@ -60,7 +60,7 @@ func (b *Builder) Bounded(name string) bool {
 // FreshnessOf is Freshness of what Standing gave.
 func (b *Builder) FreshnessOf(ctx context.Context, i *Info, s *FlowState, at *Positions) Freshness {
 	f := Freshness{AsOf: i.FreshAsOf, Lag: lagOf(b.cfg.Now(), i, s), Bytes: -1}
-	ds := b.cfg.Datasets.Dataset(i.Name)
+	ds := b.dataset(i.Name)
 	if ds != nil {
 		f.Warn, f.Refuse = ds.Fresh.Bounds()
 	}

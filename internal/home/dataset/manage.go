@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
@@ -91,7 +92,11 @@ func (b *Builder) Drop(ctx context.Context, name string) (*Dropped, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := b.record(ctx, "dropped", def, hash, nil); err != nil {
+	var m *trefoil.Measured
+	if c := b.caseNamed(name); c != nil {
+		m = &trefoil.Measured{Rows: d.Rows, Subjects: int64(len(c.Subjects))}
+	}
+	if err := b.record(ctx, "dropped", def, hash, m); err != nil {
 		return d, err
 	}
 	if d.Slot, err = b.dropSlot(ctx, name); err != nil {

@@ -25,6 +25,7 @@ type plan struct {
 	tables  []*table // referenced ones first, where there is no circle
 	byName  map[string]*table
 	types   *typePlan
+	narrow  *narrow      // of a case: only the rows that lead to its subjects are read
 	budget  atomic.Int64 // bytes of membership sets that are left
 	mu      sync.Mutex   // of notes
 	notes   []string     // what the dataset leaves out of the source's shape, and why
@@ -85,7 +86,7 @@ type memberKey struct {
 
 // makePlan resolves name. Every finding is reported, not only the first.
 func (b *Builder) makePlan(name string, schema *postgres.Schema) (*plan, error) {
-	ds := b.cfg.Datasets.Dataset(name)
+	ds := b.dataset(name)
 	if ds == nil {
 		return nil, fmt.Errorf("dataset %s is not defined", name)
 	}
@@ -103,6 +104,9 @@ func (b *Builder) makePlan(name string, schema *postgres.Schema) (*plan, error) 
 		return nil, err
 	}
 	p.purpose = b.cfg.Purposes.Purpose(ds.Purpose)
+	if c := b.caseNamed(name); c != nil {
+		p.purpose, p.narrow = c.purpose(), newNarrow(c, b.cfg.MemoryBytes)
+	}
 	p.budget.Store(b.cfg.MemberBytes)
 	p.types = newTypePlan(schema)
 	steps := []func() error{p.findTables, func() error { return p.compileColumns(b.keys) }, p.findWays, p.findReferences,

@@ -54,7 +54,8 @@ type rowReader struct {
 	value   []byte
 	cut     []bool
 	sum     [sha256.Size]byte
-	circle  *circleTable // set while a circle is being settled
+	circle  *circleTable          // set while a circle is being settled
+	kept    func(fields [][]byte) // told of each row that belongs, as it was read
 
 	sinceReport, bytesSince int64
 	report                  func(rows, bytes int64)
@@ -99,6 +100,9 @@ func (r *rowReader) Write(row []byte) (int, error) {
 		return len(row), nil
 	}
 	r.counts.Rows++
+	if r.kept != nil {
+		r.kept(r.fields)
+	}
 	if !r.t.held || r.sink == nil {
 		return len(row), nil
 	}

@@ -75,7 +75,7 @@ type TablePreview struct {
 
 // Plan resolves a dataset against its live source. It reads no row and writes nothing.
 func (b *Builder) Plan(ctx context.Context, name string) (*Preview, error) {
-	ds := b.cfg.Datasets.Dataset(name)
+	ds := b.dataset(name)
 	if ds == nil {
 		return nil, fmt.Errorf("dataset %s is not defined", name)
 	}

@@ -162,7 +162,9 @@ func TestALeftMeetingHoldsTheFlowForABoundedTime(t *testing.T) {
 	f.caughtUp(conn)
 	f.target.Exec(t, f.target.SuperuserDSN(f.name), "INSERT INTO trefoil_info.meeting (id, asked_at) VALUES ('left', clock_timestamp())")
 	watch := f.connect("")
-	f.until(func() bool { return rows(t, watch, "SELECT count(*) FROM trefoil_info.meeting WHERE snapshot IS NOT NULL")[0] == "1" })
+	f.until(func() bool {
+		return rows(t, watch, "SELECT count(*) FROM trefoil_info.meeting WHERE snapshot IS NOT NULL")[0] == "1"
+	})
 	began := time.Now()
 	f.until(func() bool { return rows(t, watch, "SELECT count(*) FROM trefoil_info.meeting")[0] == "0" })
 	if took := time.Since(began); took > meetHold+5*time.Second {

@@ -46,7 +46,7 @@ func (r *work) read(ctx context.Context, t *table) (*heldTable, error) {
 	}
 	rows.cells = h.cells
 	rows.report = func(n, bytes int64) { r.b.cfg.Progress.Advance(t.name, n, bytes) }
-	if err := r.s.copyOut(ctx, t, rows, nil); err != nil {
+	if err := r.p.copyOut(ctx, r.s, t, rows, nil); err != nil {
 		return nil, err
 	}
 	h.counts, h.nulls = rows.counts, rows.nulls

@@ -219,6 +219,9 @@ func classOf(d *trefoil.Definition) law.Class {
 			Form: law.Form(c.Form), Detail: c.Detail, Type: c.Type, Person: c.Table == d.Person}
 	}
 	class, _ := law.ClassOf(held, d.K)
+	if _, isCase := d.Rows["case"]; isCase && class == law.ClassPseudonymised {
+		return law.ClassClear // whoever named its few subjects knows who they are (GDPR art. 4(5))
+	}
 	return class
 }
 

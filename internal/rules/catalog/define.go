@@ -68,12 +68,21 @@ func (d *Dataset) smallestCell(def *trefoil.Definition) int64 {
 	return 0
 }
 
-// ClassOf returns the class of a defined dataset, and why it is not pseudonymised.
+// CaseRow is the entry of a definition's rows that makes it a case: a dataset of a few subjects
+// whom somebody named.
+const CaseRow = "case"
+
+// ClassOf returns the class of a defined dataset, and why it is not pseudonymised. A case never
+// is: whoever named its subjects knows who they are, whatever stands for their names.
 func ClassOf(def *trefoil.Definition) (law.Class, []string) {
 	if def == nil {
 		return law.NoClass, []string{"there is no definition"}
 	}
-	return law.ClassOf(heldColumns(def), def.K)
+	class, why := law.ClassOf(heldColumns(def), def.K)
+	if _, isCase := def.Rows[CaseRow]; isCase && class == law.ClassPseudonymised {
+		return law.ClassClear, []string{"a dataset of a few subjects whom somebody named does not count as pseudonymised (GDPR art. 4(5))"}
+	}
+	return class, why
 }
 
 // heldColumns puts a definition into the words of law.
