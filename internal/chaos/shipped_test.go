@@ -21,7 +21,7 @@ func TestShippedBinaryHasNoFailpoint(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, name := range []string{"TREFOIL_FAULT", "checkpoint-kept", "letting-out"} {
+		for _, name := range []string{"TREFOIL_FAULT", "checkpoint-kept", "letting-out", "flow-applied"} {
 			if bytes.Contains(text, []byte(name)) != want {
 				t.Errorf("tags %q: %s is in the binary: %v", tag, name, !want)
 			}

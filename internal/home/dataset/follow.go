@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // Pace of following.
@@ -37,6 +38,7 @@ type follower struct {
 	kept, next            marker // in the dataset; to be, with the batch in progress
 	marked                time.Time
 	source                string // name of the source database
+	batches               int    // since the process opened the stream
 	swept                 time.Time
 	meet                  *guest // of the batch in progress: a verification that waits for it
 }
@@ -64,7 +66,6 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 	wait := retryFirst
 	for {
 		f := &follower{b: b, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN}
-		began := time.Now()
 		err := f.run(ctx)
 		var never *neverError
 		var why *staleError
@@ -74,7 +75,8 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 		case errors.As(err, &never):
 			return fmt.Errorf("follow dataset %s: %w", name, err)
 		}
-		if time.Since(began) > retryLast || errors.As(err, &why) { // a stale dataset is built at once; a build that fails is not
+		// What made a batch was well: it is tried at once, as a stale dataset is built. A build that fails is not.
+		if f.batches > 0 || errors.As(err, &why) {
 			wait = retryFirst
 		}
 		b.cfg.Logger.Warn("following stopped, and is tried again", "dataset", name, "error", err, "after", wait)
@@ -226,10 +228,10 @@ func (f *follower) batch(ctx context.Context) error {
 		return err
 	}
 	touched, position := f.s.Take(h.Sees)
-	if err := f.a.begin(ctx); err != nil {
+	if err := errors.Join(sabotage.Point("flow-taken"), f.a.begin(ctx)); err != nil {
 		return err
 	}
-	if err := f.bring(ctx, h, touched, position); err != nil {
+	if err := errors.Join(f.bring(ctx, h, touched, position), sabotage.Point("flow-applied")); err != nil {
 		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
 		_ = f.a.tx.Rollback(undo) // where the connection is gone, the server rolls back by itself
@@ -237,6 +239,10 @@ func (f *follower) batch(ctx context.Context) error {
 	}
 	if err := f.a.tx.Commit(ctx); err != nil {
 		return fmt.Errorf("commit a batch: %w", safe(err))
+	}
+	f.batches++
+	if err := sabotage.Point("flow-committed"); err != nil {
+		return err
 	}
 	f.confirm(position)
 	if err := f.meet.wait(ctx, f.a.conn); err != nil {

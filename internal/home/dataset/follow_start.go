@@ -13,6 +13,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // publication is the one that the tables' owner makes for the flow.
@@ -201,11 +202,14 @@ func (f *follower) build(ctx context.Context, conn *pgx.Conn) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := sabotage.Point("flow-slot"); err != nil {
+		return err
+	}
 	if _, err := f.b.buildOn(ctx, f.name, func(context.Context) (*target, func(), error) { return f.t, func() {}, nil }); err != nil {
 		return err
 	}
 	after, err := shapeOf(ctx, conn, f.p)
-	if err != nil {
+	if err := errors.Join(err, sabotage.Point("flow-built")); err != nil {
 		return err
 	}
 	if !maps.Equal(before, after) {
