@@ -145,6 +145,7 @@ func datasetStatus(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, 
 			s.Info.BuiltAt.Format(time.RFC3339), s.Info.FreshAsOf.Format(time.RFC3339), s.Info.Measured.Rows, state)
 		if s.Flow != nil || s.Fresh.Old() {
 			fmt.Fprintf(w, "%-16s %s; %s\n", "", freshLine(s.Fresh), flowLine(s.Flow))
+			careLine(w, s)
 		}
 	}, nil
 }
@@ -206,7 +207,7 @@ func withDatasets(cmd *cobra.Command, f func(context.Context, *dataset.Builder) 
 
 func datasetConfig(r *enclave.Rules, c *enclave.Clusters, rec dataset.Recorder, logger *slog.Logger, dir string) dataset.Config {
 	out := dataset.Config{Catalogs: r.Files.Catalogs, Datasets: r.Files.Datasets, Purposes: r.Files.Purposes, Definitions: r.Definitions,
-		Sources: map[string]string{}, Clusters: map[string]string{}, Exporter: r.Config.Exporter.Country,
+		Sources: map[string]string{}, Clusters: map[string]string{}, Retain: r.Config.Retain(), Exporter: r.Config.Exporter.Country,
 		DigestKey: r.Config.Keys.Digests, SubjectDir: dir, SpillDir: r.Config.Gateway.SpillDir,
 		Recorder: rec, Logger: logger, Progress: dataset.Lines(os.Stderr),
 		Hold: func(def *trefoil.Definition) error {

@@ -12,7 +12,8 @@ import (
 
 // newDatasetFollowCommand keeps datasets following their sources until it is told to end.
 func newDatasetFollowCommand() *cobra.Command {
-	return &cobra.Command{
+	var metrics string
+	cmd := &cobra.Command{
 		Use:   "follow [NAME…]",
 		Short: "Keep datasets within a second of their source; runs until it is stopped",
 		Long: "Keep datasets within a second of their source, by its change stream. A dataset that was not built to follow, or that\n" +
@@ -20,13 +21,23 @@ func newDatasetFollowCommand() *cobra.Command {
 			"from where it was when it is started again. While it runs, build and drop of these datasets are refused.\n\n" +
 			"The source must have wal_level = logical, a publication named trefoil of the tables that the datasets read, and a\n" +
 			"reader with REPLICATION. Each dataset has a replication slot there, for which the source keeps its log while this\n" +
-			"does not run. Drop removes it, and so does build, which ends following.",
-		Example: "  trefoil dataset follow\n  trefoil dataset follow analytics support",
+			"does not run. Drop removes it, and so does build, which ends following. Slots of datasets that left the file are\n" +
+			"removed as it starts. A slot for which the source keeps more than databases.NAME.retain (32GiB) is given up: the\n" +
+			"dataset is compared with its source then, and only the rows that differ are written.\n\n" +
+			"With --metrics, Prometheus reads /metrics there, and /healthz answers 503 while a dataset does not follow or is\n" +
+			"older than its bound.",
+		Example: "  trefoil dataset follow\n  trefoil dataset follow analytics support\n  trefoil dataset follow --metrics :9187",
 		RunE: func(cmd *cobra.Command, names []string) error {
 			return withDatasets(cmd, func(ctx context.Context, b *dataset.Builder) error {
 				if len(names) == 0 {
 					names = b.Names()
 				}
+				tidySlots(ctx, cmd.ErrOrStderr(), b)
+				stop, err := serveMetrics(ctx, cmd.ErrOrStderr(), b, names, metrics)
+				if err != nil {
+					return err
+				}
+				defer stop()
 				var g errgroup.Group // one that cannot be followed does not stop the others
 				for _, name := range names {
 					g.Go(func() error {
@@ -42,6 +53,8 @@ func newDatasetFollowCommand() *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().StringVar(&metrics, "metrics", "", "serve /metrics and /healthz at this address; :PORT is loopback")
+	return cmd
 }
 
 // flowLine says how a dataset follows.

@@ -76,6 +76,7 @@ type Database struct {
 	DSN    string `yaml:"dsn"`              // where the gateway sends service sessions; user and dbname are replaced per session, TLS options kept
 	Reader string `yaml:"reader,omitempty"` // a role with SELECT on the catalogued columns; builds datasets
 	DBName string `yaml:"dbname,omitempty"` // name on the server; default the key
+	Retain string `yaml:"retain,omitempty"` // how much of its log it may keep for a dataset that is not being followed; default 32GiB
 	Auth   string `yaml:"auth,omitempty"`   // a role that may ask the server for its users' password verifiers; trefoil check prints what it needs
 	Route  *Route `yaml:"route,omitempty"`  // several servers carry it: follow the primary
 	Pool   *Pool  `yaml:"pool,omitempty"`   // service sessions share database sessions

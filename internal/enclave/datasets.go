@@ -24,7 +24,7 @@ func (r *Rules) Builder(clusters *Clusters, store *control.Store, progress datas
 	c := r.Config
 	cfg := dataset.Config{
 		Catalogs: r.Files.Catalogs, Datasets: r.Files.Datasets, Purposes: r.Files.Purposes, Definitions: r.Definitions,
-		Sources: map[string]string{}, Clusters: map[string]string{},
+		Sources: map[string]string{}, Clusters: map[string]string{}, Retain: c.Retain(),
 		DigestKey: c.Keys.Digests, SpillDir: c.Gateway.SpillDir,
 		Hold: func(def *trefoil.Definition) error {
 			class, reasons := catalog.ClassOf(def)

@@ -70,6 +70,7 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 		bad("databases", "no database: name at least one source under databases")
 	}
 	c.validateIdentity(bad)
+	c.validateRetain(bad)
 	c.validateNames(bad)
 	c.validatePools(bad)
 	c.validateSites(bad)
