@@ -29,7 +29,7 @@ func (b *bench) pgbench(ctx context.Context, c workload, p *proxy) (sample, int6
 	}
 	defer os.RemoveAll(dir)
 	args := []string{"-n", "-M", c.mode, "-c", strconv.Itoa(c.clients), "-j", strconv.Itoa(min(c.clients, 2)),
-		"-T", strconv.Itoa(int(max(1, (b.run+time.Second/2)/time.Second))), "--log", "--log-prefix", filepath.Join(dir, "log")}
+		"-T", strconv.Itoa(b.seconds(c)), "--log", "--log-prefix", filepath.Join(dir, "log")}
 	if !c.tpcb {
 		args = append(args, "-S")
 	}
@@ -57,6 +57,11 @@ func (b *bench) pgbench(ctx context.Context, c workload, p *proxy) (sample, int6
 	}
 	s, err := within(list, points)
 	return s, total, err
+}
+
+// seconds is how long pgbench is to run: its clients connect on that time.
+func (b *bench) seconds(c workload) int {
+	return int((b.run+time.Second-1)/time.Second) + c.clients/100
 }
 
 // within looks at the steady part: after every client is connected, before the first leaves.
