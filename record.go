@@ -293,8 +293,8 @@ type IncidentBody struct {
 // KeyBody announces a public key, or tells what became of a key of pseudonyms.
 type KeyBody struct {
 	Event string `json:"event"` // announced, retired; of pseudonyms: rotated, destroyed
-	Key   string `json:"key"`   // the verifier key (vkey); of pseudonyms purpose and epoch, as in research/2
-	Use   string `json:"use"`   // log, witness, permit, approver, gateway, pseudonyms
+	Key   string `json:"key"`   // the verifier key (vkey), or a token's id; of pseudonyms purpose and epoch, as in research/2
+	Use   string `json:"use"`   // log, witness, permit, approver, gateway, token, pseudonyms
 }
 
 // ModelBody says which ranking model a surface serves, and publishes its parameter sheet. The
