@@ -25,8 +25,10 @@ type chooser struct {
 	region                  law.Region
 	current, before, change int // of the row as read, -1 when the catalog has no such column
 
-	list map[string]bool
-	key  int
+	list       map[string]bool
+	restricted map[string]bool // whose rows no dataset may hold now
+	key        int
+	from       listed
 
 	condition *catalog.Condition
 	values    []conditionValue
@@ -67,6 +69,10 @@ func (p *plan) makeChooser(cfg Config) error {
 			path = filepath.Join(cfg.SubjectDir, path)
 		}
 		var err error
+		c.from.path = path
+		if c.from.seen, err = os.Stat(path); err != nil { // before it is read: a later change is seen
+			return fmt.Errorf("read subject list: %w", err)
+		}
 		if c.list, err = readSubjects(path); err != nil {
 			return err
 		}
@@ -76,6 +82,9 @@ func (p *plan) makeChooser(cfg Config) error {
 			return fmt.Errorf("column %s.%s is not at the source", t.name, p.cat.Person.Key)
 		}
 		c.key, c.list = t.ask(p.cat.Person.Key), p.narrow.chosen(c.list)
+	}
+	if err := c.restrict(cfg, p, t); err != nil {
+		return err
 	}
 	if r.Condition != "" {
 		return c.compileCondition(t, r.Condition)
@@ -200,6 +209,11 @@ func readSubjects(path string) (map[string]bool, error) {
 func (c *chooser) chosen(fields [][]byte) bool {
 	if !c.residence && c.list == nil && c.condition == nil {
 		return false
+	}
+	if len(c.restricted) > 0 {
+		if v, _ := c.text(fields, c.key); c.restricted[string(bytes.TrimRight(v, " "))] {
+			return false
+		}
 	}
 	if c.residence && !c.resides(fields) {
 		return false

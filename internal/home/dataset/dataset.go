@@ -49,6 +49,9 @@ type Config struct {
 	Retain     map[string]int64 // name of a source → bytes of log that it may keep for a dataset; default 32 GiB
 	WatchEvery time.Duration    // how often a flow looks at the source's catalogue for drift; default 30 s
 
+	// Restricted tells whose rows no dataset may hold now; nil: nobody's.
+	Restricted RestrictedSubjects
+
 	// Hold may refuse a definition (policy: may this purpose hold these forms). Nil asks nobody.
 	Hold     func(*trefoil.Definition) error
 	Recorder Recorder

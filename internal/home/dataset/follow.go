@@ -282,6 +282,9 @@ func (f *follower) bring(ctx context.Context, h flow.Horizon, touched *flow.Batc
 	if err := f.truncated(ctx, touched); err != nil {
 		return err
 	}
+	if err := f.renewLists(ctx, s); err != nil {
+		return err
+	}
 	if err := f.sweep(ctx, s, h); err != nil {
 		return err
 	}

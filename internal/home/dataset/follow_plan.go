@@ -106,6 +106,9 @@ func (b *Builder) found(p *followPlan) error {
 		for _, key := range slices.Sorted(maps.Keys(p.person.choose.list)) {
 			fmt.Fprintf(mac, "%s\x00", key)
 		}
+		for _, key := range slices.Sorted(maps.Keys(p.person.choose.restricted)) {
+			fmt.Fprintf(mac, "-%s\x00", key)
+		}
 	}
 	p.basis = hex.EncodeToString(mac.Sum(nil)[:16])
 	return nil
