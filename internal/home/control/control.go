@@ -83,7 +83,7 @@ func (s *Store) Prepare(ctx context.Context) error {
 		if _, err := tx.Exec(ctx, "select pg_advisory_xact_lock(7305713)"); err != nil {
 			return fmt.Errorf("lock control store: %w", err)
 		}
-		if _, err := tx.Exec(ctx, schema); err != nil {
+		if _, err := tx.Exec(ctx, schema+casesSchema); err != nil {
 			return fmt.Errorf("prepare control store: %w", err)
 		}
 		return nil
