@@ -124,8 +124,10 @@ type Gateway struct {
 	RequireTLS        bool     `yaml:"require_tls,omitempty"`
 	SpillDir          string   `yaml:"spill_dir,omitempty"`
 	ChunkBytes        int64    `yaml:"chunk_bytes,omitempty"`
-	MemoryBytes       int64    `yaml:"memory_bytes,omitempty"`      // held in memory per session before it spills
-	CatalogAllowance  int64    `yaml:"catalog_allowance,omitempty"` // bytes per session under the session's permit
+	MemoryBytes       int64    `yaml:"memory_bytes,omitempty"`        // held in memory per session before it spills
+	CatalogAllowance  int64    `yaml:"catalog_allowance,omitempty"`   // bytes per session under the session's permit
+	TemporaryBytes    int64    `yaml:"temporary_bytes,omitempty"`     // temporary tables of one session on the release path; default 4 GiB
+	TemporaryBytesAll int64    `yaml:"temporary_bytes_all,omitempty"` // of all sessions on one dataset cluster; default 16 GiB
 	SummaryInterval   string   `yaml:"summary_interval,omitempty"`
 	MaxSessions       int      `yaml:"max_sessions,omitempty"`
 	Limits            Limits   `yaml:"limits,omitempty"`

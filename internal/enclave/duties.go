@@ -75,6 +75,7 @@ type duties struct {
 	auth     *Authoriser
 	asker    *acknowledger
 	standing *standing
+	quota    *quota
 	logger   *slog.Logger
 }
 
@@ -89,6 +90,7 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("acknowledgements", time.Second, d.acknowledge)
 	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
 	every("freshness", time.Second, func(ctx context.Context) error { return d.stale(ctx, g) })
+	every("temporary tables", time.Second, d.temporary)
 	every("former builds", 5*time.Second, func(ctx context.Context) error {
 		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.now.get().Definitions)))
 	})

@@ -48,6 +48,7 @@ func runGateway(ctx context.Context, c *Config, open doors, logger *slog.Logger)
 // process is what one gateway process holds open.
 type process struct {
 	config   *Config
+	quota    *quota
 	logger   *slog.Logger
 	rules    *Rules
 	trust    *trefoil.Trust
@@ -154,6 +155,7 @@ func (p *process) makeGateway(ctx context.Context) error {
 		return err
 	}
 	live.Limits = limits
+	p.quota = newQuota(p.config.Gateway.TemporaryBytes, p.config.Gateway.TemporaryBytesAll)
 	p.gateway, err = gateway.New(gateway.Config{
 		Listeners: p.clientDoors(), TLS: live.TLS, RequireTLS: live.RequireTLS,
 		Directory: live.Directory, Locator: live.Locator, OIDC: live.OIDC, Certificates: live.Certificates, Sources: p.sources,
@@ -161,7 +163,7 @@ func (p *process) makeGateway(ctx context.Context) error {
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
 		Releases: &runner{now: p.auth.now, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
 			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, p.secure), p.meters}, meters: p.meters, limits: p.releaseLimits(),
-			store:  release.NewStore(heldMemory, heldDisk),
+			store: release.NewStore(heldMemory, heldDisk), quota: p.quota,
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
 		Limits: limits, Logger: p.logger,
 	})
@@ -230,7 +232,7 @@ func (p *process) run(ctx context.Context) error {
 	serving, cancel := context.WithCancelCause(ctx)
 	p.leave = cancel
 	work, stop := context.WithCancel(context.WithoutCancel(ctx))
-	d := &duties{now: p.auth.now, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing,
+	d := &duties{now: p.auth.now, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing, quota: p.quota,
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token, p.secure), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
 	all.Go(func() { p.routes.run(work) })

@@ -26,6 +26,7 @@ type runner struct {
 	others    *trefoil.Trust // nil: nothing is released without the monitor
 	limits    release.Limits
 	store     *release.Store
+	quota     *quota
 	keyer     keyer
 	epoch     *release.Epoch
 	meters    *meters
@@ -46,6 +47,13 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 	common, opened := r.common(s.Access.Dataset), r.auth.Take(s.Access.Session)
 	ended := common.state.Ended()
 	reason, empty := look(s.Server)
+	backend := 0
+	if reason == nil {
+		var err error
+		if backend, err = number(s.Server); err != nil {
+			reason = &unseen // what cannot be measured is not bounded
+		}
+	}
 	session, err := release.New(release.Config{
 		Client: s.Client, Server: s.Server, Origin: r.now.get().Config.Log.Origin, Access: s.Access,
 		Evidence: opened.Evidence, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
@@ -59,7 +67,10 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 	}
 	if reason != nil {
 		session.Stop(*reason)
-	} else if empty {
+	} else {
+		defer r.quota.enter(s.Access.Dataset, backend, session)()
+	}
+	if reason == nil && empty {
 		common.state.Swept(ended)
 	}
 	over := make(chan struct{})

@@ -86,7 +86,10 @@ func jdbcClient() client {
 
 // odbcClient types SQL into unixODBC's isql.
 func odbcClient() client {
-	const driver = "/usr/lib/x86_64-linux-gnu/odbc/psqlodbcw.so"
+	driver := "psqlodbcw.so is not there"
+	if found, err := filepath.Glob("/usr/lib/*/odbc/psqlodbcw.so"); err == nil && len(found) > 0 {
+		driver = found[0]
+	}
 	return client{name: "ODBC", about: "Debian's odbc-postgresql (psqlODBC), by isql.",
 		missing: func() error {
 			_, there := os.Stat(driver)

@@ -26,6 +26,8 @@ func (r *rows) try(what, release string, f func() error) {
 	err := f()
 	outcome := works
 	switch {
+	case errors.Is(err, errAsPostgreSQL):
+		outcome = "as PostgreSQL: " + strings.TrimSuffix(err.Error(), "\n"+errAsPostgreSQL.Error())
 	case release != "" && r.w.release():
 		if outcome = "was not refused"; stateOf(err) == release {
 			outcome = "refused, " + release
@@ -37,6 +39,9 @@ func (r *rows) try(what, release string, f func() error) {
 	}
 	r.cells = append(r.cells, cell{what, strings.ReplaceAll(outcome, "\n", " ")})
 }
+
+// errAsPostgreSQL, joined to a reason, says that PostgreSQL's own program refuses.
+var errAsPostgreSQL = errors.New("as PostgreSQL")
 
 func stateOf(err error) string {
 	var e interface{ SQLState() string }

@@ -165,7 +165,7 @@ func changePassword(t *testing.T, w way) cell {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case err == nil:
-		return cell{`\password`, "works, and opens nothing: the gateway does not ask the database"}
+		return cell{`\password`, "works; this principal logs in with what the gateway knows"}
 	case w.release() && strings.Contains(string(out), "42501"):
 		return cell{`\password`, "refused, 42501"}
 	}
