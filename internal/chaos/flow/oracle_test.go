@@ -16,8 +16,8 @@ import (
 	"unicode/utf16"
 
 	"github.com/jackc/pgx/v5"
+	"golang.org/x/sync/errgroup"
 
-	"github.com/trefoil-eu/trefoil/internal/home/dataset"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/testkit/pgtest"
 )
@@ -35,22 +35,21 @@ func (w *world) compared(ctx context.Context) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	var both errgroup.Group
 	for _, s := range specs {
-		if !slices.Contains(w.settings.Names, s.name) {
-			continue
-		}
-		w.freshly(ctx, fresh, s.name+suffix)
+		both.Go(func() error {
+			_, err := fresh.BuildReport(ctx, s.name+suffix)
+			return err
+		})
+	}
+	if err := both.Wait(); err != nil {
+		w.t.Fatalf("build datasets to compare with: %v", err)
+	}
+	for _, s := range specs {
 		was := w.content(ctx, w.cluster(s), s.name)
 		want := w.content(ctx, w.cluster(s), s.name+suffix)
 		w.same(s, was, want)
 		w.foreignKeys(ctx, s)
-	}
-}
-
-func (w *world) freshly(ctx context.Context, b *dataset.Builder, name string) {
-	w.t.Helper()
-	if _, err := b.BuildReport(ctx, name); err != nil {
-		w.t.Fatalf("build %s to compare with: %v", name, err)
 	}
 }
 
@@ -314,9 +313,6 @@ func must(rows pgx.Rows, err error) pgx.Rows {
 func (w *world) leftovers(ctx context.Context) {
 	w.t.Helper()
 	for _, s := range specs {
-		if !slices.Contains(w.settings.Names, s.name) {
-			continue
-		}
 		c := w.cluster(s)
 		conn := c.Connect(w.t, c.SuperuserDSN(s.name))
 		var schemas string
@@ -341,9 +337,6 @@ func (w *world) leftovers(ctx context.Context) {
 		w.t.Errorf("left where the follower spills: %v, %v", left, err)
 	}
 	for _, s := range specs {
-		if !slices.Contains(w.settings.Names, s.name) {
-			continue
-		}
 		if _, err := w.followed.Drop(ctx, s.name); err != nil {
 			w.t.Errorf("drop %s: %v", s.name, err)
 		}

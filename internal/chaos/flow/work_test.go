@@ -212,6 +212,10 @@ func act(r *rand.Rand) string {
 	case 7:
 		return f("UPDATE app.person SET bio = "+large+", doc = jsonb_build_object('lang', 'x', 'big', "+large+") WHERE id = %d", r.IntN(99), r.IntN(99), person())
 	case 8:
+		if r.IntN(3) == 0 { // values that do not fit their form
+			return f(`UPDATE app.person SET tags = '{{kanari,b},{c,NULL}}', doc = '%s', raw = '', score = 'NaN' WHERE id = %d`,
+				[]string{`"kanari"`, "null", `[1, "kanari"]`, `{"lang": {"kanari": 1}, "n": "kanari"}`, "{}"}[r.IntN(5)], person())
+		}
 		return f("UPDATE app.person SET plan = '%s', points = %d, tags = tags || 'kanari-more'::text WHERE id = %d", []string{"free", "plus", "pro"}[r.IntN(3)], r.IntN(100), person())
 	case 9:
 		return f("UPDATE app.person SET email = 'kanari.%d@other.example', born = %s, friend = %s WHERE id = %d", r.IntN(400), time, maybe(), person())

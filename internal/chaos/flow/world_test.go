@@ -18,6 +18,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil/internal/home/dataset"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/testkit/faults"
 	"github.com/trefoil-eu/trefoil/internal/testkit/pgtest"
 )
 
@@ -36,6 +37,9 @@ type world struct {
 	settings        settings
 	followed        *dataset.Builder // looks at what the process keeps
 	orders          string           // the file of the failpoints' order
+	disk            string           // the file system under the cluster outside, where one could be mounted
+
+	toSource, toOutside *faults.Relay // between the follower and the servers
 
 	mu     sync.Mutex
 	cmd    *exec.Cmd
@@ -62,13 +66,16 @@ func begin(t *testing.T, statements string) *world {
 	w.source = pgtest.Private(t, pgtest.WithSetting("wal_level", "logical"), pgtest.WithSetting("synchronous_commit", "on"),
 		pgtest.WithSetting("max_prepared_transactions", "20"), pgtest.WithSetting("max_wal_senders", "20"), pgtest.WithSetting("max_replication_slots", "20"),
 		pgtest.WithSetting("max_slot_wal_keep_size", "4GB"), pgtest.WithSetting("shared_buffers", "64MB"), pgtest.WithSetting("log_min_messages", "fatal"))
-	w.inside, w.outside = w.datasets(), w.datasets()
+	w.inside = w.datasets()
+	w.small(func() { w.outside = w.datasets() })
 	w.source.Exec(t, w.source.SuperuserDSN("postgres"), "CREATE DATABASE app",
 		"CREATE ROLE trefoil_reader LOGIN REPLICATION PASSWORD '"+readerPassword+"'", "GRANT pg_read_all_data TO trefoil_reader")
 	w.source.Exec(t, w.admin(), statements)
 	w.settings = settings{Dir: w.dir, Source: w.source.SocketDSN("trefoil_reader", readerPassword, "app"), Catalog: catalogText(), Datasets: datasetsText(""),
 		Inside:  w.inside.SocketDSN(postgres.StewardRole, stewardPassword, "postgres"),
 		Outside: w.outside.SocketDSN(postgres.StewardRole, stewardPassword, "postgres"), Memory: 64 << 20}
+	w.toSource, w.toOutside = faults.NewRelay(t, w.settings.Source), faults.NewRelay(t, w.settings.Outside)
+	w.settings.Source, w.settings.Outside = w.toSource.DSN(w.settings.Source), w.toOutside.DSN(w.settings.Outside)
 	for _, s := range specs {
 		w.settings.Names = append(w.settings.Names, s.name)
 	}
