@@ -2,6 +2,7 @@ package dataset
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -59,5 +60,27 @@ func (b *Builder) relieve(ctx context.Context, source, dsn, name string) error {
 		return err
 	}
 	b.cfg.Logger.Warn("the source keeps too much of its log for a dataset that cannot be followed: its slot is given up", "dataset", name, "bytes", slot.Retained)
-	return flow.DropSlot(ctx, conn, flow.SlotName(name))
+	if err := flow.DropSlot(ctx, conn, flow.SlotName(name)); err != nil {
+		return err
+	}
+	return b.givenUp(ctx, name)
+}
+
+// givenUp marks a dataset whose slot was given up, where its cluster can be reached; where it
+// cannot, the lag says it, and the missing slot once it can.
+func (b *Builder) givenUp(ctx context.Context, name string) error {
+	_, dsn, err := b.find(name)
+	if err != nil {
+		return err
+	}
+	t, err := openTarget(ctx, dsn, name)
+	if err != nil {
+		return nil
+	}
+	defer t.close()
+	if s, err := flowAt(ctx, dsn, name); err != nil || s == nil {
+		return err
+	}
+	why := "the source kept more of its log for it than its bound"
+	return errors.Join(t.setStale(ctx, why, nil), t.note(ctx, Drift{Kind: DriftSource, What: why, Done: "its slot was given up; it is compared with the source"}))
 }

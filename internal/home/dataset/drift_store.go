@@ -140,7 +140,7 @@ func (t *target) sameColumns(ctx context.Context, tx pgx.Tx, p *plan) error {
 		names = append(names, d.What)
 	}
 	if len(names) > 0 {
-		return fmt.Errorf("%w: %s", ErrReview, strings.Join(names, "; "))
+		return fmt.Errorf("%w: %s (look at it, then trefoil dataset drift --accept %s)", ErrReview, strings.Join(names, "; "), t.name)
 	}
 	return nil
 }
