@@ -43,7 +43,18 @@ func (p *People) Known(id string) bool {
 
 // Locator says where sessions count as being, from the configuration.
 func (c *Config) Locator(attested time.Time) (*identity.Locator, error) {
-	l := &identity.Locator{Employers: map[string]string{"": c.Exporter.Country}, Sites: map[string]string{}, At: attested}
+	var countries *identity.Countries
+	if c.NetworkCountries != "" {
+		var err error
+		if countries, err = identity.OpenCountries(c.NetworkCountries); err != nil {
+			return nil, err
+		}
+	}
+	return c.locator(attested, countries)
+}
+
+func (c *Config) locator(attested time.Time, countries *identity.Countries) (*identity.Locator, error) {
+	l := &identity.Locator{Countries: countries, Employers: map[string]string{"": c.Exporter.Country}, Sites: map[string]string{}, At: attested}
 	for key, e := range c.Entities {
 		l.Employers[key] = e.Country
 	}
@@ -56,12 +67,6 @@ func (c *Config) Locator(attested time.Time) (*identity.Locator, error) {
 			return nil, fmt.Errorf("networks[%d]: %w", i, err)
 		}
 		l.Networks = append(l.Networks, network)
-	}
-	if c.NetworkCountries != "" {
-		var err error
-		if l.Countries, err = identity.OpenCountries(c.NetworkCountries); err != nil {
-			return nil, err
-		}
 	}
 	return l, nil
 }

@@ -10,14 +10,35 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
 )
+
+// kept is what a reload takes over while its configuration stays: an issuer's keys, which
+// may have to serve while the issuer is away, and the file of address ranges, which sessions
+// that are being opened still read.
+type kept struct {
+	issuers []identity.IssuerConfig
+	oidc    *identity.OIDC
+	path    string
+	stamp   string
+	ranges  *identity.Countries
+}
 
 // live is what the gateway serves by under these rules. Tokens are in the log before it
 // returns.
 func (p *process) live(ctx context.Context, r *Rules) (gateway.Live, error) {
 	out := gateway.Live{Directory: r.People.Directory, RequireTLS: r.Config.Gateway.RequireTLS}
 	var err error
-	if out.Locator, err = r.Config.Locator(time.Now()); err != nil {
+	if path := r.Config.NetworkCountries; path != p.kept.path || stamp(path) != p.kept.stamp {
+		var ranges *identity.Countries
+		if path != "" {
+			if ranges, err = identity.OpenCountries(path); err != nil {
+				return out, err
+			}
+		}
+		p.kept.path, p.kept.stamp, p.kept.ranges = path, stamp(path), ranges
+	}
+	if out.Locator, err = r.Config.locator(time.Now(), p.kept.ranges); err != nil {
 		return out, err
 	}
 	if out.TLS, err = r.Config.serverTLS(); err != nil {
@@ -26,6 +47,10 @@ func (p *process) live(ctx context.Context, r *Rules) (gateway.Live, error) {
 	if out.OIDC, out.Certificates, err = r.Config.logins(p.logger); err != nil {
 		return out, err
 	}
+	if p.kept.oidc != nil && reflect.DeepEqual(p.kept.issuers, r.Config.Identity.OIDC) {
+		out.OIDC = p.kept.oidc
+	}
+	p.kept.issuers, p.kept.oidc = r.Config.Identity.OIDC, out.OIDC
 	if out.Limits, err = r.Config.limits(); err != nil {
 		return out, err
 	}
@@ -106,7 +131,15 @@ func (p *process) reload(ctx context.Context) error {
 	if len(waiting) > 0 {
 		p.logger.Warn("changed, and only a restart puts it in force", "keys", waiting)
 	}
-	return p.enforce(ctx, old, next, append(changed, compare(old, next)...))
+	if err := p.enforce(ctx, old, next, append(changed, compare(old, next)...)); err != nil {
+		return err
+	}
+	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if n := p.gateway.Recheck(bounded); n > 0 {
+		p.logger.Info("sessions ended that the rules now refuse", "sessions", n)
+	}
+	return nil
 }
 
 // keepDefinitions leaves what datasets are as it was: they are built by it.
@@ -129,8 +162,8 @@ func (p *process) reloadTokens(ctx context.Context) error {
 	return p.enforce(ctx, old, &next, compare(old, &next))
 }
 
-// enforce records what comes into force, puts it in force, and ends the sessions that may
-// not go on: first those of people who are gone, then those that the rules now refuse.
+// enforce records what comes into force, puts it in force, and ends the sessions whose login
+// no longer stands.
 func (p *process) enforce(ctx context.Context, old, next *Rules, differences []string) error {
 	live, err := p.live(ctx, next)
 	if err != nil {
@@ -149,10 +182,7 @@ func (p *process) enforce(ctx context.Context, old, next *Rules, differences []s
 		level, _ := logLevel(next.Config.Gateway.LogLevel) // checked by Load
 		r.Level.Set(level)
 	}
-	bounded, cancel := context.WithTimeout(ctx, 30*time.Second)
-	defer cancel()
-	refused := p.gateway.Recheck(bounded)
-	p.logger.Info("reloaded", "changed", differences, "sessions_ended", ended+refused)
+	p.logger.Info("reloaded", "changed", differences, "sessions_ended", ended)
 	return nil
 }
 

@@ -70,6 +70,7 @@ type process struct {
 	secure   *tls.Config // towards the monitor
 	sources  *sources
 	tokens   *tokenBook
+	kept     kept
 	leave    context.CancelCauseFunc
 }
 
