@@ -10,9 +10,11 @@ TIMEOUT  ?= 15m
 FUZZTIME ?= 30s
 # Kills in make chaos.
 ROUNDS ?= 50
+# Minutes of random work in make chaos-flow.
+MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test pg18 drivers vet check fuzz chaos cover docs clean
+.PHONY: help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_%-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +51,9 @@ fuzz: ## every fuzz target by name, FUZZTIME each
 
 chaos: deps ## kill -9 of every part with releases in flight, then verify the log
 	TREFOIL_CHAOS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -v -run TestChaos ./internal/chaos
+
+chaos-flow: deps ## random work, migrations, faults and kills while datasets follow, MINUTES of it; then compare with fresh builds
+	TREFOIL_CHAOS_FLOW=$(MINUTES) $(GO) test -count=1 -tags sabotage -timeout 180m -v -run TestFollowingUnderAttack ./internal/chaos/flow
 
 cover: deps ## test coverage, as bin/cover.html
 	@mkdir -p bin

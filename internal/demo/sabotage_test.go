@@ -51,7 +51,7 @@ func tell(t *testing.T, binary, claim string) (held, failed []string) {
 }
 
 // TestSabotage makes each claim false in a tagged build, and wants exactly this claim to
-// fail. It runs the whole story ten times: `make test` does so, after the other tests.
+// fail. It runs the whole story a dozen times: `make test` does so, after the other tests.
 func TestSabotage(t *testing.T) {
 	if os.Getenv("TREFOIL_TEST_SABOTAGE") == "" {
 		t.Skip("minutes long: scripts/sabotage.sh runs it")
