@@ -21,7 +21,7 @@ func (g *message) whole() bool     { return len(g.bytes) == g.total }
 // client is to be told and closed; what was collected before it may be sent.
 func (m *Mux) FromClient(b []byte, o *Outs) (n int, act Act, err error) {
 	o.begin(b)
-	for act&Ended == 0 && m.queue.len() < m.shared.Limits.Owed {
+	for act&Ended == 0 && !m.full() {
 		n += m.flow(b, n, o)
 		used, g, err := m.cut(b[n:], n)
 		if err != nil {
@@ -34,7 +34,7 @@ func (m *Mux) FromClient(b []byte, o *Outs) (n int, act Act, err error) {
 		if g.at < 0 {
 			n += used // it stays collected until it is served
 		}
-		if act, err = m.request(g, o); err != nil || act&NeedServer != 0 {
+		if act, err = m.request(g, o); err != nil || act&(NeedServer|Full) != 0 {
 			return n, act, err
 		}
 		if g.at >= 0 {
@@ -46,7 +46,7 @@ func (m *Mux) FromClient(b []byte, o *Outs) (n int, act Act, err error) {
 			m.client.drop = false
 		}
 	}
-	if m.queue.len() >= m.shared.Limits.Owed {
+	if m.full() {
 		act |= Full
 	}
 	return n, act | m.releasable(), nil
@@ -135,6 +135,9 @@ func (m *Mux) request(g *message, o *Outs) (Act, error) {
 	case m.srv == nil:
 		return m.without(g, o)
 	}
+	if m.held = m.unsure(g); m.held {
+		return Full, nil
+	}
 	m.skip = false
 	return 0, m.with(g, o)
 }
@@ -172,7 +175,8 @@ func (m *Mux) with(g *message, o *Outs) error {
 		if m.copying {
 			m.ignored++
 		} else {
-			m.open = false
+			m.open, m.ran = false, false
+			m.segment++
 			m.queue.push(item{typ: wire.Sync})
 		}
 	case wire.CopyDone, wire.CopyFail:
@@ -226,20 +230,38 @@ func (m *Mux) query(g *message, o *Outs, first bool) error {
 		m.deallocate(shape.Deallocate, s, o)
 		return nil
 	}
-	m.queue.push(item{typ: wire.Query})
+	m.queue.push(item{typ: wire.Query, saved: m.forget(shape)})
 	m.forward(g, o)
 	return nil
 }
 
+// forget takes out the client's statements if a text forgets them all, until it is known
+// whether it was carried out.
+func (m *Mux) forget(s Shape) *forgotten {
+	if !s.Forgets {
+		return nil
+	}
+	f := &forgotten{names: m.names}
+	m.names = nil
+	for s := range m.srv.prepared.at {
+		m.shared.Statements.again(s)
+		f.there = append(f.there, s)
+	}
+	m.srv.prepared.clear()
+	return f
+}
+
 // deallocate serves DEALLOCATE in SQL of a statement that was prepared by a message.
 func (m *Mux) deallocate(name string, s *Statement, o *Outs) {
-	if !m.srv.prepared.has(s) {
+	had := m.srv.prepared.has(s)
+	if !had {
+		m.there = false
 		m.prepare(s, true, o)
 		o.Server.add(wire.AppendMessage(nil, wire.Sync, nil)...)
 		m.queue.push(item{typ: wire.Sync, ours: true})
 	}
 	o.Server.add(wire.AppendMessage(nil, wire.Query, append([]byte("DEALLOCATE "+s.name), 0))...)
-	m.queue.push(item{typ: wire.Query, stmt: s, name: name})
+	m.queue.push(item{typ: wire.Query, stmt: s, name: name, quiet: !had})
 	delete(m.names, name)
 	m.srv.prepared.remove(s)
 }

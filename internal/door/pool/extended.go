@@ -12,6 +12,7 @@ import (
 // become the pool's, and a server that lacks a statement gets it first.
 func (m *Mux) extended(g *message, o *Outs, first bool) error {
 	if m.whole || g.typ == wire.Execute {
+		m.ran = m.ran || g.typ == wire.Execute
 		m.queue.push(item{typ: g.typ})
 		m.forward(g, o)
 		return nil
@@ -79,13 +80,22 @@ func (m *Mux) parse(g *message, p []byte, o *Outs, first bool) error {
 		m.names = map[string]*Statement{}
 	}
 	m.names[string(name)] = s
+	if m.recent == nil {
+		m.recent = map[string]int{}
+	}
+	m.recent[string(name)] = m.segment
 	m.sequences(s.shape, first, o)
 	if m.srv.prepared.has(s) {
+		if m.state == wire.FailedTx && m.queue.len() == 0 && !m.ran && !s.shape.Exits {
+			m.queue.push(item{typ: wire.Parse, quiet: true, stmt: s, name: string(name)}) // the server refuses it itself
+			m.rename(g, 0, len(name), s.name, o)
+			return nil
+		}
 		m.queue.push(item{typ: fakedParse, stmt: s, name: string(name)})
 		return nil
 	}
 	m.room(o)
-	m.srv.prepared.add(s)
+	m.srv.prepared.add(s, m.segment)
 	m.queue.push(item{typ: wire.Parse, stmt: s, name: string(name)})
 	m.rename(g, 0, len(name), s.name, o)
 	return nil
@@ -124,7 +134,7 @@ func (m *Mux) parseUnnamed(g *message, body, types []byte, shape Shape, o *Outs,
 		m.forward(g, o)
 	}
 	m.srv.unnamed, m.srv.version = m, u.version
-	m.queue.push(item{typ: wire.Parse})
+	m.queue.push(item{typ: wire.Parse, version: u.version})
 }
 
 // bound serves a message that names a statement at an offset of its payload. runs: with it
@@ -151,6 +161,10 @@ func (m *Mux) bound(g *message, at int, name string, runs bool, o *Outs, first b
 	}
 	if runs {
 		m.effects(shape)
+		if shape.Forgets { // what it forgets is known when it is done
+			m.srv.prepared.clear()
+			m.srv.spoiled = true
+		}
 	}
 	m.queue.push(item{typ: g.typ})
 }
@@ -191,28 +205,85 @@ func (m *Mux) ensure(s *Statement, o *Outs) {
 // error and not quiet.
 func (m *Mux) prepare(s *Statement, quiet bool, o *Outs) {
 	m.room(o)
-	m.srv.prepared.add(s)
+	m.srv.prepared.add(s, m.segment)
 	o.Server.add(parseMessage(s.name, []byte(s.body))...)
 	m.queue.push(item{typ: wire.Parse, ours: true, quiet: quiet, stmt: s})
 }
 
-// room closes the statement that was not used for longest when the server has too many.
+// room closes the statements that were not used for longest when the server has too many.
+// That waits for a moment in which nothing that is under way can fail, or the Close might be
+// skipped: until then a server has more.
 func (m *Mux) room(o *Outs) {
 	p := &m.srv.prepared
-	for range p.used.Len() {
-		if p.used.Len() < m.shared.Limits.Statements {
+	if m.queue.len() == 0 {
+		m.evict(p.used.Len()-m.shared.Limits.Statements+1, o)
+	}
+}
+
+// evict closes up to n statements.
+func (m *Mux) evict(n int, o *Outs) {
+	p := &m.srv.prepared
+	for ; n > 0; n-- {
+		s := p.oldest()
+		if s == nil {
 			return
 		}
-		s := p.oldest()
 		if s.body == "" { // it could not be sent again
 			p.has(s)
 			continue
 		}
 		o.Server.add(wire.AppendMessage(nil, wire.Close, append([]byte("S"+s.name), 0))...)
-		m.queue.push(item{typ: wire.Close, ours: true, stmt: s})
-		m.shared.Statements.again(s) // the item's: it may have to be put back
+		m.queue.push(item{typ: wire.Close, ours: true})
 		p.remove(s)
 	}
+}
+
+// subject finds the statement that a message is about, if there is one already, and the
+// client's name of it.
+func (m *Mux) subject(g *message) (s *Statement, name string) {
+	p := g.payload()
+	switch g.typ {
+	case wire.Parse:
+		first, body, ok := wire.CString(p)
+		if ok && g.whole() && len(first) > 0 {
+			return m.shared.Statements.find(body), string(first)
+		}
+	case wire.Bind:
+		_, rest, _ := wire.CString(p)
+		first, _, _ := wire.CString(rest)
+		return m.names[string(first)], string(first)
+	case wire.Describe, wire.Close:
+		if len(p) > 1 && p[0] == 'S' {
+			first, _, _ := wire.CString(p[1:])
+			return m.names[string(first)], string(first)
+		}
+	case wire.Query:
+		if len(p) > 0 && p[0]|0x20 == 'd' {
+			sql, _, _ := wire.CString(p)
+			name = Look(sql, true, nil).Deallocate
+			return m.names[name], name
+		}
+	}
+	return nil, ""
+}
+
+// unsure reports whether a message must wait because it is about a statement or a name whose
+// Parse was sent before the last Sync and may yet be refused: what the server has, or the name
+// means, is not known.
+func (m *Mux) unsure(g *message) bool {
+	if m.whole || m.srv.prepared.pending == 0 && len(m.recent) == 0 {
+		return false
+	}
+	m.about.stmt, m.about.name = m.subject(g)
+	return m.unknown()
+}
+
+func (m *Mux) unknown() bool {
+	if m.about.stmt != nil && m.srv.prepared.unsure(m.about.stmt, m.segment) {
+		return true
+	}
+	at, recent := m.recent[m.about.name]
+	return recent && at != m.segment
 }
 
 // ensureUnnamed has the server's unnamed statement be the client's, or none.
@@ -221,7 +292,7 @@ func (m *Mux) ensureUnnamed(o *Outs) {
 	case m.srv.unnamed == m && m.srv.version == m.unnamed.version && m.unnamed.ok:
 	case m.unnamed.ok:
 		o.Server.add(parseMessage("", m.unnamed.body)...)
-		m.queue.push(item{typ: wire.Parse, ours: true})
+		m.queue.push(item{typ: wire.Parse, ours: true, version: m.unnamed.version})
 		m.srv.unnamed, m.srv.version = m, m.unnamed.version
 	default: // somebody else's must not be taken for it
 		o.Server.add(wire.AppendMessage(nil, wire.Close, []byte("S\x00"))...)

@@ -29,9 +29,9 @@ func (m *Mux) failed(p []byte) (pass bool, err error) {
 		if h.ours && !last {
 			return false, fmt.Errorf("%w: the session's settings were refused", ErrDesync)
 		}
-		if h.stmt != nil {
+		if h.stmt != nil || h.saved != nil {
 			m.undo(h)
-			m.queue.head().stmt = nil
+			m.queue.head().stmt, m.queue.head().saved = nil, nil
 		}
 		return true, nil
 	case wire.Sync, wire.FunctionCall:
@@ -41,7 +41,7 @@ func (m *Mux) failed(p []byte) (pass bool, err error) {
 	if h.ours && !last {
 		m.srv.spoiled = true // it knows something else than was thought
 	}
-	return last || !h.quiet, nil
+	return last || !h.ours || !h.quiet, nil
 }
 
 // fatal reports whether an error is the server's last word. What cannot be read is taken for
@@ -72,29 +72,53 @@ func (m *Mux) abandon() {
 func (m *Mux) undo(i item) {
 	switch {
 	case i.typ == wire.Parse && i.stmt == nil && i.name == "":
-		m.unnamed.ok, m.srv.unnamed = false, nil
+		if m.unnamed.version == i.version {
+			m.unnamed.ok = false
+		}
+		if m.srv.version == i.version {
+			m.srv.unnamed = nil
+		}
 	case i.typ == wire.Parse && i.stmt != nil:
-		m.srv.prepared.remove(i.stmt)
+		if !i.quiet || i.ours {
+			m.srv.prepared.remove(i.stmt)
+		}
 		m.unname(i)
 	case i.typ == fakedParse:
 		m.unname(i)
 	case (i.typ == fakedClose || i.typ == wire.Query) && i.stmt != nil:
-		if i.typ == wire.Query {
-			m.srv.prepared.add(i.stmt)
+		if i.typ == wire.Query && (!i.quiet || m.there) {
+			m.srv.prepared.add(i.stmt, m.segment)
+			m.srv.prepared.confirm(i.stmt)
 		}
-		if m.names[i.name] == nil {
-			m.names[i.name] = i.stmt
-		} else {
-			m.shared.Statements.drop(i.stmt)
+		m.restore(i.name, i.stmt)
+	case i.typ == wire.Query && i.saved != nil:
+		for _, s := range i.saved.there {
+			m.srv.prepared.add(s, m.segment)
+			m.srv.prepared.confirm(s)
+			m.shared.Statements.drop(s)
 		}
-	case i.typ == wire.Close && i.stmt != nil:
-		m.srv.prepared.add(i.stmt)
-		m.shared.Statements.drop(i.stmt)
+		for name, s := range i.saved.names {
+			m.restore(name, s)
+		}
+		m.srv.spoiled = true // something may have been sent behind it that does not hold now
 	}
+}
+
+// restore gives the client a name back.
+func (m *Mux) restore(name string, s *Statement) {
+	if m.names[name] != nil {
+		m.shared.Statements.drop(s)
+		return
+	}
+	if m.names == nil {
+		m.names = map[string]*Statement{}
+	}
+	m.names[name] = s
 }
 
 // unname forgets the client's name of a statement that was not prepared.
 func (m *Mux) unname(i item) {
+	m.known(i)
 	if !i.ours && m.names[i.name] == i.stmt {
 		delete(m.names, i.name)
 		m.shared.Statements.drop(i.stmt)

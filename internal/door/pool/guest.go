@@ -187,7 +187,7 @@ func (c *Client) release() {
 // fromServer serves bytes of the client's server.
 func (c *Client) fromServer(s *backend, b []byte) {
 	o := &c.pool.m.outs
-	was := c.mux.Owed() >= c.mux.shared.Limits.Owed
+	was := c.mux.full()
 	act, err := c.mux.FromServer(b, o)
 	if err != nil {
 		c.pool.m.c.Logger.Error("database broke the protocol: both sides are closed", "session", c.id, "error", err)

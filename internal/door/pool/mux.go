@@ -68,10 +68,19 @@ type Mux struct {
 	state   byte // of the last ReadyForQuery
 	fresh   bool // nothing was sent to this server yet
 	open    bool // requests were sent that no Sync followed
+	ran     bool // an Execute was sent that no Sync followed
 	skip    bool // an error was reported: what comes before the next Sync is dropped
 	copying bool // the server reads COPY data: it ignores Sync
 	ignored int  // Syncs it ignored in this COPY
+	there   bool // what was sent to be deallocated was prepared
 	refuse  *wire.ErrorFields
+	segment int            // counts Syncs
+	recent  map[string]int // names whose Parse is not answered: in which stretch between Syncs it was sent
+	held    bool           // the next message waits until it is known what these mean:
+	about   struct {
+		stmt *Statement
+		name string
+	}
 	unnamed unnamed
 
 	client stream
@@ -180,6 +189,12 @@ func (m *Mux) Pinned() Reason { return m.pin }
 // Owed is how many requests are not answered.
 func (m *Mux) Owed() int { return m.queue.len() }
 
+// full reports whether the client must wait until more is answered.
+func (m *Mux) full() bool {
+	m.held = m.held && m.srv != nil && m.unknown()
+	return m.held || m.queue.len() >= m.shared.Limits.Owed
+}
+
 // Busy reports whether the client waits for something or is in a transaction.
 func (m *Mux) Busy() bool {
 	return m.queue.len() > 0 || m.open || m.srv != nil && m.state != wire.Idle
@@ -212,6 +227,8 @@ func (m *Mux) End() {
 	for m.queue.len() > 0 {
 		if i := m.queue.pop(); i.typ == fakedClose {
 			m.shared.Statements.drop(i.stmt)
+		} else {
+			m.succeeded(i)
 		}
 	}
 	for name, s := range m.names {

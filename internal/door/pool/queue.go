@@ -2,11 +2,13 @@ package pool
 
 // item is something the server still has to answer, in the order of the client's stream.
 type item struct {
-	typ   byte       // of the frontend message; copyEnd and faked are none
-	ours  bool       // the client did not send it: it hears nothing of the answer
-	quiet bool       // of ours: not even of an error
-	stmt  *Statement // Parse: becomes prepared; Close and DEALLOCATE: ceases to be
-	name  string     // the client's name for stmt; with ours: none
+	typ     byte       // of the frontend message; copyEnd and faked are none
+	ours    bool       // the client did not send it: it hears nothing of the answer
+	quiet   bool       // of ours: not even of an error; of a Parse: the server has it; of DEALLOCATE: it had not
+	stmt    *Statement // Parse: becomes prepared; Close and DEALLOCATE: ceases to be
+	name    string     // the client's name for stmt; with ours: none
+	version uint32     // Parse of the unnamed statement: which
+	saved   *forgotten // of Query: what it forgets
 }
 
 // Types of items that the server has nothing to say to.
@@ -15,6 +17,12 @@ const (
 	fakedClose = 2 // a CloseComplete that the client gets from here
 	copyEnd    = 3 // CopyDone or CopyFail: from here on the server answers Sync again
 )
+
+// forgotten is what a statement is expected to forget, until it is known whether it did.
+type forgotten struct {
+	names map[string]*Statement // of the client
+	there []*Statement          // on the server
+}
 
 // queue is a fifo that keeps its memory.
 type queue struct {

@@ -53,10 +53,10 @@ func (m *Mux) FromServer(b []byte, o *Outs) (Act, error) {
 		s.rest, s.drop = total-have, !pass
 		n += have
 	}
-	if m.queue.len() < m.shared.Limits.Owed {
-		return m.releasable(), nil
+	if m.full() {
+		return Full, nil
 	}
-	return Full, nil
+	return m.releasable(), nil
 }
 
 // gather adds to a server's message that comes in parts, and serves it when enough is there.
@@ -190,7 +190,7 @@ func (m *Mux) fakes(client *Out) {
 		switch m.queue.head().typ {
 		case fakedParse:
 			client.add(wire.ParseComplete, 0, 0, 0, 4)
-			m.queue.pop()
+			m.known(m.queue.pop())
 		case fakedClose:
 			client.add(wire.CloseComplete, 0, 0, 0, 4)
 			m.shared.Statements.drop(m.queue.pop().stmt)
@@ -204,8 +204,30 @@ func (m *Mux) fakes(client *Out) {
 
 // succeeded settles what was held for a request that is done.
 func (m *Mux) succeeded(i item) {
-	if i.stmt != nil && (i.typ == wire.Query || i.typ == wire.Close) {
+	switch {
+	case i.stmt == nil:
+	case i.typ == wire.Query:
 		m.shared.Statements.drop(i.stmt)
+	case i.typ == wire.Parse && i.quiet && i.ours:
+		m.there = true
+	case i.typ == wire.Parse && m.srv != nil:
+		m.srv.prepared.confirm(i.stmt)
+		m.known(i)
+	}
+	if i.saved != nil {
+		for _, s := range i.saved.names {
+			m.shared.Statements.drop(s)
+		}
+		for _, s := range i.saved.there {
+			m.shared.Statements.drop(s)
+		}
+	}
+}
+
+// known notes that a Parse of the client's is answered.
+func (m *Mux) known(i item) {
+	if !i.ours {
+		delete(m.recent, i.name)
 	}
 }
 
@@ -265,11 +287,11 @@ func (m *Mux) completed(tag []byte) {
 		m.keep(Prepared)
 	case "LOAD", "DO", "CALL":
 		m.keep(Code)
-	case "DEALLOCATE ALL":
-		m.forgetAll()
-	case "DISCARD ALL":
-		m.forgetAll()
-		if m.alone() {
+	case "DEALLOCATE ALL", "DISCARD ALL":
+		if m.queue.head().saved == nil {
+			m.forgetAll()
+		}
+		if tag[1] == 'I' && m.alone() {
 			m.pin = Nothing
 		}
 	}
@@ -288,7 +310,7 @@ func (m *Mux) forgetAll() {
 	for i := 1; i < m.queue.len(); i++ {
 		switch it := m.queue.at(i); {
 		case it.typ == wire.Parse && it.stmt != nil:
-			m.srv.prepared.add(it.stmt)
+			m.srv.prepared.add(it.stmt, m.segment)
 			if it.name != "" {
 				kept[it.name] = it.stmt
 			}

@@ -6,6 +6,8 @@ type Shape struct {
 	Pin        Reason // why the server must be kept afterwards; Nothing: it need not
 	Sets       uint16 // tracked parameters that it sets: bit i is tracked[i]
 	Deallocate string // the text is DEALLOCATE of this name, and nothing else
+	Forgets    bool   // DEALLOCATE ALL or DISCARD ALL is in it
+	Exits      bool   // its first statement ends a transaction: a failed one takes nothing else
 }
 
 // Suspects says what a function of the database leaves in a session; Nothing for most.
@@ -48,6 +50,7 @@ const (
 	declare
 	prepare
 	deallocate
+	discard
 )
 
 // previous is the last token, where it matters.
@@ -127,7 +130,7 @@ func (s *scan) see(t token) {
 	st := &s.statement
 	st.n++
 	if st.n == 1 {
-		st.begin(t)
+		s.begin(t)
 	} else {
 		switch st.first {
 		case set:
@@ -138,6 +141,8 @@ func (s *scan) see(t token) {
 			}
 		case deallocate:
 			s.deallocated(t)
+		case discard:
+			s.shape.Forgets = s.shape.Forgets || t.kind == word && string(t.text) == "all"
 		}
 	}
 	st.config.see(st, t)
@@ -149,7 +154,8 @@ func (s *scan) see(t token) {
 }
 
 // begin reads a statement's first token.
-func (st *statement) begin(t token) {
+func (s *scan) begin(t token) {
+	st := &s.statement
 	if t.kind == mark && t.char == '(' {
 		return // a query in parentheses
 	}
@@ -166,6 +172,10 @@ func (st *statement) begin(t token) {
 		st.first = prepare
 	case "deallocate":
 		st.first = deallocate
+	case "discard":
+		st.first = discard
+	case "commit", "end", "rollback", "abort":
+		s.shape.Exits = s.shape.Exits || s.statements == 0
 	case "listen":
 		st.keep(Listening)
 	case "load", "do", "call":
@@ -264,7 +274,9 @@ func (s *scan) deallocated(t token) {
 	switch {
 	case t.kind == word && st.n == 2 && string(t.text) == "prepare":
 		st.n-- // a word that says nothing
-	case st.n == 2 && (t.kind == quoted || t.kind == word && string(t.text) != "all"):
+	case st.n == 2 && t.kind == word && string(t.text) == "all":
+		s.shape.Forgets = true
+	case st.n == 2 && (t.kind == quoted || t.kind == word):
 		s.shape.Deallocate = string(t.text)
 	default:
 		s.shape.Deallocate = ""

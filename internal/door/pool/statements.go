@@ -78,11 +78,26 @@ func (t *Statements) Len() int {
 	return len(t.known)
 }
 
+// find returns the statement of a Parse's payload behind the name, if anybody uses it.
+func (t *Statements) find(body []byte) *Statement {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.known[string(body)]
+}
+
 // prepared is what one server has prepared, in order of use.
 type prepared struct {
-	table *Statements
-	at    map[*Statement]*list.Element
-	used  list.List // the last used is in front
+	table   *Statements
+	at      map[*Statement]*list.Element // of *entry
+	used    list.List                    // the last used is in front
+	pending int                          // entries that the server has not confirmed
+}
+
+// entry is one prepared statement of a server.
+type entry struct {
+	stmt    *Statement
+	sure    bool // the server said so
+	segment int  // else: the stretch between two Syncs in which it was sent
 }
 
 func (p *prepared) has(s *Statement) bool {
@@ -93,7 +108,14 @@ func (p *prepared) has(s *Statement) bool {
 	return e != nil
 }
 
-func (p *prepared) add(s *Statement) {
+// unsure reports whether a statement was sent in an earlier stretch and may yet be refused.
+func (p *prepared) unsure(s *Statement, segment int) bool {
+	e := p.at[s]
+	return e != nil && !e.Value.(*entry).sure && e.Value.(*entry).segment != segment
+}
+
+// add notes a statement that was sent in a stretch.
+func (p *prepared) add(s *Statement, segment int) {
 	if p.at[s] != nil {
 		return
 	}
@@ -101,11 +123,23 @@ func (p *prepared) add(s *Statement) {
 		p.at = map[*Statement]*list.Element{}
 	}
 	p.table.again(s)
-	p.at[s] = p.used.PushFront(s)
+	p.at[s] = p.used.PushFront(&entry{stmt: s, segment: segment})
+	p.pending++
+}
+
+// confirm notes that the server has it.
+func (p *prepared) confirm(s *Statement) {
+	if e := p.at[s]; e != nil && !e.Value.(*entry).sure {
+		e.Value.(*entry).sure = true
+		p.pending--
+	}
 }
 
 func (p *prepared) remove(s *Statement) {
 	if e := p.at[s]; e != nil {
+		if !e.Value.(*entry).sure {
+			p.pending--
+		}
 		p.used.Remove(e)
 		delete(p.at, s)
 		p.table.drop(s)
@@ -121,7 +155,7 @@ func (p *prepared) clear() {
 // oldest returns the statement that was not used for longest; nil if there is none.
 func (p *prepared) oldest() *Statement {
 	if e := p.used.Back(); e != nil {
-		return e.Value.(*Statement)
+		return e.Value.(*entry).stmt
 	}
 	return nil
 }

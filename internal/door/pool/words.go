@@ -82,7 +82,7 @@ func plainFirst(word []byte) bool {
 		"begin", "start", "commit", "end", "rollback", "abort", "savepoint", "release", "show",
 		"analyze", "analyse", "vacuum", "truncate", "lock", "grant", "revoke", "comment", "reindex", "cluster",
 		"refresh", "notify", "checkpoint", "fetch", "move", "close", "alter", "drop", "create", "import",
-		"security", "reassign", "unlisten", "execute", "discard", "reset":
+		"security", "reassign", "unlisten", "execute", "reset":
 		return true
 	}
 	return false
