@@ -86,7 +86,7 @@ func (l *link) fromServer(b []byte) (int, error) {
 	t := l.s.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n, err := watch(&l.down, b, t.backend)
+	n, err := watchRows(&l.down, b, t.backend, t.flood)
 	t.counts.out += int64(n)
 	return n, err
 }

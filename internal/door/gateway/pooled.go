@@ -167,7 +167,7 @@ func (p *pooled) toClient(b []byte) {
 	t := p.s.tally
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	n, _ := watch(&p.down, b, t.backend)
+	n, _ := watchRows(&p.down, b, t.backend, t.flood)
 	t.counts.out += int64(n)
 }
 

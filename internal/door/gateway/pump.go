@@ -10,8 +10,22 @@ import (
 // watch shows every piece of b to see, and returns how many bytes of b are well-formed: all,
 // or on an error up to the last whole message.
 func watch(f *wire.Framer, b []byte, see func(wire.Piece)) (int, error) {
+	return watchRows(f, b, see, nil)
+}
+
+// watchRows is watch for what a server sends: of rows that follow each other it gives the
+// number alone.
+func watchRows(f *wire.Framer, b []byte, see func(wire.Piece), rows func(int)) (int, error) {
 	whole := 0
 	for off := 0; off < len(b); {
+		if rows != nil && b[off] == wire.DataRow {
+			if k, n := f.Run(b[off:], wire.DataRow); k > 0 {
+				rows(k)
+				off += n
+				whole = off
+				continue
+			}
+		}
 		p, n, err := f.Next(b[off:])
 		if err != nil {
 			return whole, err

@@ -188,6 +188,13 @@ func (t *tally) backend(p wire.Piece) {
 	}
 }
 
+// flood watches whole rows that follow each other. The caller holds mu.
+func (t *tally) flood(rows int) {
+	t.counts.rows += int64(rows)
+	t.rows += int64(rows)
+	t.lastOut = wire.DataRow
+}
+
 // copyIn notes that the server reads COPY data from here on: it ignores each Sync that came
 // before the end of the data.
 func (t *tally) copyIn() {

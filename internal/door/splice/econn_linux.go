@@ -35,7 +35,8 @@ type econn struct {
 	handler    Handler
 	tls        *TLS
 	out        []byte // to be sent in this round: in the loop's read buffer, or gathered
-	pending    []byte // not taken by the socket
+	pending    []byte // from sent on not taken by the socket
+	sent       int
 	kept       []byte // not taken by the handler
 	fd         int32  // -1 once closed
 	generation int32
@@ -197,11 +198,7 @@ func follows(a, b []byte) bool {
 
 // gather moves what is to be sent into a buffer that can grow.
 func (c *econn) gather() {
-	var b []byte
-	if n := len(c.loop.spare); n > 0 {
-		b, c.loop.spare = c.loop.spare[n-1], c.loop.spare[:n-1]
-	}
-	c.out, c.gathered = append(b[:0], c.out...), true
+	c.out, c.gathered = append(c.loop.buffer(), c.out...), true
 }
 
 // push hands what is queued to the socket.
@@ -220,8 +217,8 @@ func (c *econn) push() {
 	} else {
 		c.transmit(b)
 	}
-	if gathered && cap(b) <= 1<<20 && len(c.loop.spare) < 8 {
-		c.loop.spare = append(c.loop.spare, b[:0])
+	if gathered {
+		c.loop.giveBack(b)
 	}
 }
 
@@ -255,7 +252,7 @@ func (c *econn) transmit(b []byte) {
 	case e != 0:
 		n = 0
 	}
-	c.pending = append([]byte(nil), b[n:]...)
+	c.pending, c.sent = append(c.loop.buffer(), b[n:]...), 0
 	c.watchStall()
 	c.touch()
 }
@@ -266,7 +263,7 @@ func (c *econn) flush() {
 		c.touch()
 		return
 	}
-	n, e := transmit(int(c.fd), c.pending)
+	n, e := transmit(int(c.fd), c.pending[c.sent:])
 	if e == syscall.EAGAIN {
 		return
 	}
@@ -275,10 +272,10 @@ func (c *econn) flush() {
 		return
 	}
 	c.progress = time.Now()
-	if c.pending = c.pending[n:]; len(c.pending) > 0 {
+	if c.sent += n; c.sent < len(c.pending) {
 		return
 	}
-	c.pending = nil
+	c.drop()
 	c.touch()
 	if c.is(shutting) {
 		c.shutdown()
@@ -289,11 +286,17 @@ func (c *econn) flush() {
 	}
 }
 
+// drop gives the buffer of pending bytes back.
+func (c *econn) drop() {
+	c.loop.giveBack(c.pending)
+	c.pending, c.sent = nil, 0
+}
+
 // fail notes that nothing can be sent any more. Why is told by reading: a server says FATAL
 // before it hangs up.
 func (c *econn) fail() {
 	c.set(broken)
-	c.pending = nil
+	c.drop()
 	c.touch()
 	if c.is(lingered) {
 		c.Close()
@@ -424,7 +427,8 @@ func (c *econn) Close() {
 	}
 	c.loop.conns[c.fd] = nil
 	_ = unix.Close(int(c.fd)) // the kernel takes it out of the epoll set
-	c.fd, c.pending, c.kept, c.out = -1, nil, nil, nil
+	c.drop()
+	c.fd, c.kept, c.out = -1, nil, nil
 	if c.unstall != nil {
 		c.unstall()
 	}

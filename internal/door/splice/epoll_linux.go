@@ -31,7 +31,7 @@ type epollLoop struct {
 	buf           []byte   // what arrives
 	plain         []byte   // the same, inside TLS
 	cipher        []byte   // TLS records to be sent
-	spare         [][]byte // buffers that gather what cannot be sent from where it lies
+	spare         [][]byte // for what cannot be sent from where it lies, or at once
 	touched       []*econn // to be settled when the handler's call is over
 	again         []*econn // resumed: to be read without waiting for an event
 	timers        timers
@@ -160,6 +160,23 @@ func (l *epollLoop) settle() {
 		c.want()
 	}
 	l.touched = l.touched[:0]
+}
+
+// buffer returns an empty buffer, one that was used before if there is one.
+func (l *epollLoop) buffer() []byte {
+	if n := len(l.spare); n > 0 {
+		b := l.spare[n-1]
+		l.spare = l.spare[:n-1]
+		return b
+	}
+	return nil
+}
+
+// giveBack keeps a few buffers for later. Which ones is chance: most are a read's size.
+func (l *epollLoop) giveBack(b []byte) {
+	if c := cap(b); c >= 4<<10 && c <= 1<<20 && len(l.spare) < 8 {
+		l.spare = append(l.spare, b[:0])
+	}
 }
 
 // Post implements Loop.

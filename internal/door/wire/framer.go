@@ -97,6 +97,31 @@ func (f *Framer) Next(src []byte) (p Piece, n int, err error) {
 	return p, n + take, nil
 }
 
+// Run takes whole messages of one type from the beginning of src, as many as follow each other
+// there, and returns how many they are and how many bytes. It is Next for a flood of rows:
+// what it does not take, be it nothing, is for Next.
+func (f *Framer) Run(src []byte, typ byte) (messages, n int) {
+	if f.err != nil || f.body || f.nhead > 0 {
+		return 0, 0
+	}
+	bound := 0
+	switch classOf(f.dir, typ) {
+	case small:
+		bound = f.limits.Small
+	case large:
+		bound = f.limits.Message
+	}
+	for len(src)-n >= HeaderSize && src[n] == typ {
+		announced := int(binary.BigEndian.Uint32(src[n+1:]))
+		if announced < 4 || announced-4 > bound || announced+1 > len(src)-n {
+			break
+		}
+		n += announced + 1
+		messages++
+	}
+	return messages, n
+}
+
 // begin checks a complete header and enters its payload.
 func (f *Framer) begin() error {
 	announced := binary.BigEndian.Uint32(f.head[1:])

@@ -172,3 +172,36 @@ func BenchmarkFramer(b *testing.B) {
 		}
 	}
 }
+
+// TestRunTakesWhatNextWould: the short cut for rows counts the same messages and stops before
+// everything that is not one of them, whole and within its bound.
+func TestRunTakesWhatNextWould(t *testing.T) {
+	row := func(n int) []byte { return AppendMessage(nil, DataRow, make([]byte, n)) }
+	for name, c := range map[string]struct {
+		b    []byte
+		k, n int
+	}{
+		"none":           {AppendReadyForQuery(nil, 'I'), 0, 0},
+		"two and a part": {append(append(row(3), row(0)...), row(9)[:12]...), 2, 13},
+		"then another":   {append(row(1), AppendReadyForQuery(nil, 'I')...), 1, 6},
+		"too long":       {append(row(1), row(200)...), 1, 6},
+		"length below 4": {append(row(1), 'D', 0, 0, 0, 3, 0, 0), 1, 6},
+		"negative":       {append(row(1), 'D', 0xff, 0xff, 0xff, 0xff, 0), 1, 6},
+		"only a header":  {row(7)[:5], 0, 0},
+	} {
+		f := NewFramer(FromBackend, Limits{Message: 100})
+		if k, n := f.Run(c.b, DataRow); k != c.k || n != c.n {
+			t.Errorf("%s: %d messages, %d bytes, want %d and %d", name, k, n, c.k, c.n)
+		}
+		if k, _ := f.Run(row(1), Bind); k != 0 {
+			t.Errorf("%s: took messages of a type that the direction does not know", name)
+		}
+	}
+	f := NewFramer(FromBackend, Limits{})
+	if _, _, err := f.Next(row(4)[:7]); err != nil {
+		t.Fatal(err)
+	}
+	if k, n := f.Run(row(4), DataRow); k != 0 || n != 0 {
+		t.Error("took messages in the middle of another")
+	}
+}
