@@ -31,13 +31,14 @@ func newDatasetCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		newDatasetAction("plan", "Show what a build would hold, and what it would leave out; writes nothing", planDataset),
-		newDatasetAction("build", "Build from a snapshot of the source, and swap in place", buildDataset),
+		newDatasetBuildCommand(),
 		newDatasetAction("rebuild", "Build again beside what stands, and swap in place", buildDataset),
 		newDatasetAction("status", "Show what stands: when it was built, from which definition, how many rows", datasetStatus),
 		newDatasetVerifyCommand(),
 		newDatasetFollowCommand(),
 		newDatasetDriftCommand(),
 		newDatasetDropCommand(),
+		newDatasetEndCommand(),
 		newDatasetAction("list", "List the defined datasets and whether they stand", datasetStatus),
 	)
 	return cmd
@@ -166,6 +167,13 @@ func dropDataset(ctx context.Context, cmd *cobra.Command, b *dataset.Builder, na
 
 // withDatasets loads the enclave, starts what clusters it runs itself, and runs f.
 func withDatasets(cmd *cobra.Command, f func(context.Context, *dataset.Builder) error) error {
+	return withCases(cmd, func(ctx context.Context, _ *enclave.Rules, _ *control.Store, b *dataset.Builder) error {
+		return f(ctx, b)
+	})
+}
+
+// withCases is withDatasets with the rules and the control store.
+func withCases(cmd *cobra.Command, f func(context.Context, *enclave.Rules, *control.Store, *dataset.Builder) error) error {
 	path, err := cmd.Flags().GetString("config")
 	if err != nil {
 		return err
@@ -198,11 +206,15 @@ func withDatasets(cmd *cobra.Command, f func(context.Context, *dataset.Builder) 
 	if with.Keys, err = cfg.Keyring(); err != nil {
 		return err
 	}
+	with.Restricted = restrictions(store)
 	b, err := dataset.Open(with)
 	if err != nil {
 		return err
 	}
-	return f(ctx, b)
+	if err := loadCases(ctx, store, b); err != nil {
+		logger.Warn("cases are not known: the control store does not answer", "error", err)
+	}
+	return f(ctx, rules, store, b)
 }
 
 func datasetConfig(r *enclave.Rules, c *enclave.Clusters, rec dataset.Recorder, logger *slog.Logger, dir string) dataset.Config {

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/trefoil-eu/trefoil/internal/enclave"
+	"github.com/trefoil-eu/trefoil/internal/home/control"
 	"github.com/trefoil-eu/trefoil/internal/home/dataset"
 )
 
@@ -24,13 +27,16 @@ func newDatasetFollowCommand() *cobra.Command {
 			"does not run. Drop removes it, and so does build, which ends following. Slots of datasets that left the file are\n" +
 			"removed as it starts. A slot for which the source keeps more than databases.NAME.retain (32GiB) is given up: the\n" +
 			"dataset is compared with its source then, and only the rows that differ are written.\n\n" +
+			"Without names, cases are followed too, from when they are opened until they end: then they are dropped, and that is\n" +
+			"recorded.\n\n" +
 			"With --metrics, Prometheus reads /metrics there, and /healthz answers 503 while a dataset does not follow or is\n" +
 			"older than its bound.",
 		Example: "  trefoil dataset follow\n  trefoil dataset follow analytics support\n  trefoil dataset follow --metrics :9187",
 		RunE: func(cmd *cobra.Command, names []string) error {
-			return withDatasets(cmd, func(ctx context.Context, b *dataset.Builder) error {
-				if len(names) == 0 {
-					names = b.Names()
+			return withCases(cmd, func(ctx context.Context, r *enclave.Rules, store *control.Store, b *dataset.Builder) error {
+				cases := len(names) == 0 // they come and go while this runs
+				if cases {
+					names = slices.DeleteFunc(b.Names(), func(name string) bool { return slices.Contains(b.Cases(), name) })
 				}
 				tidySlots(ctx, cmd.ErrOrStderr(), b)
 				stop, err := serveMetrics(ctx, cmd.ErrOrStderr(), b, names, metrics)
@@ -48,6 +54,9 @@ func newDatasetFollowCommand() *cobra.Command {
 						}
 						return err
 					})
+				}
+				if cases {
+					g.Go(func() error { return (&caseKeeper{cmd: cmd, rules: r, store: store, b: b}).run(ctx) })
 				}
 				return g.Wait()
 			})

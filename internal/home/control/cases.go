@@ -67,6 +67,14 @@ func (s *Store) Cases(ctx context.Context) ([]Case, error) {
 	return all, nil
 }
 
+// ShortenCase moves the end of a case forward, never back.
+func (s *Store) ShortenCase(ctx context.Context, name string, until time.Time) error {
+	if _, err := s.pool.Exec(ctx, `update trefoil.cases set until = least(until, $2) where name = $1`, name, until); err != nil {
+		return fmt.Errorf("shorten case %s: %w", name, withoutValues(err))
+	}
+	return nil
+}
+
 // EndCase marks a case as ended and forgets its subjects; the records given are stored in the same transaction.
 func (s *Store) EndCase(ctx context.Context, name string, at time.Time, records ...*trefoil.Body) error {
 	err := pgx.BeginFunc(ctx, s.pool, func(tx pgx.Tx) error {

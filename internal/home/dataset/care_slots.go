@@ -140,11 +140,11 @@ func (b *Builder) forsaken(ctx context.Context, source, system string, s flow.Na
 		defer t.close()
 		return l.name, t.setStale(ctx, "it is not defined any more", nil)
 	}
-	for _, ds := range b.cfg.Datasets.Datasets {
+	for _, ds := range b.all() {
 		if ds.Source != source || flow.SlotName(ds.Name) != s.Name {
 			continue
 		}
-		dsn, err := b.clusterDSN(&ds)
+		dsn, err := b.clusterDSN(ds)
 		if err != nil {
 			return "", err
 		}

@@ -66,6 +66,17 @@ func (b *Builder) SetCases(cases []Case) error {
 	return errors.Join(errs...)
 }
 
+// CheckCase says why a case cannot be.
+func (b *Builder) CheckCase(c Case) error {
+	if _, err := b.newCase(c); err != nil {
+		return fmt.Errorf("case %s: %w", c.Name, err)
+	}
+	if b.caseNamed(c.Name) != nil {
+		return fmt.Errorf("case %s: there is one of this name", c.Name)
+	}
+	return nil
+}
+
 func (b *Builder) newCase(c Case) (*caseOf, error) {
 	of := b.cfg.Datasets.Dataset(c.Of)
 	switch {
@@ -134,6 +145,29 @@ func (b *Builder) dataset(name string) *catalog.Dataset {
 		return c.ds
 	}
 	return b.cfg.Datasets.Dataset(name)
+}
+
+// all are the defined datasets, in the order of their file, and the cases, in that of their names.
+func (b *Builder) all() []*catalog.Dataset {
+	var out []*catalog.Dataset
+	for i := range b.cfg.Datasets.Datasets {
+		out = append(out, &b.cfg.Datasets.Datasets[i])
+	}
+	if known := b.cases.Load(); known != nil {
+		for _, name := range slices.Sorted(maps.Keys(*known)) {
+			out = append(out, (*known)[name].ds)
+		}
+	}
+	return out
+}
+
+// Cases lists the names of the cases.
+func (b *Builder) Cases() []string {
+	var out []string
+	for _, d := range b.all()[len(b.cfg.Datasets.Datasets):] {
+		out = append(out, d.Name)
+	}
+	return out
 }
 
 // Case gives a case by its name.

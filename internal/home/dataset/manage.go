@@ -190,10 +190,10 @@ func (t *target) measure(ctx context.Context, d *Dropped) error {
 // principalRole is what a principal's role may be called; it is the caller's to choose.
 var principalRole = regexp.MustCompile(`^[a-z][a-z0-9_]{0,62}$`)
 
-// Names lists the datasets that are defined, in the order of their file.
+// Names lists the datasets that are defined, in the order of their file, and then the cases.
 func (b *Builder) Names() []string {
 	var out []string
-	for _, d := range b.cfg.Datasets.Datasets {
+	for _, d := range b.all() {
 		out = append(out, d.Name)
 	}
 	return out

@@ -1,0 +1,135 @@
+package enclave
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/home/control"
+	"github.com/trefoil-eu/trefoil/internal/home/dataset"
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+)
+
+// AskCase is what a case is opened with: an approved grant, or a name with a dataset and a time.
+type AskCase struct {
+	Grant    string // id; its dataset and its end are the case's
+	Name     string // after case_; "" takes it from the grant
+	Dataset  string
+	Subjects []string
+	For      time.Duration // shortens a grant's end; needed without a grant
+}
+
+// OpenCase stores a case and tells the builder of it. Nothing is built by it.
+func (r *Rules) OpenCase(ctx context.Context, s *control.Store, b *dataset.Builder, a AskCase, now time.Time) (*control.Case, error) {
+	c := control.Case{Dataset: a.Dataset, Grant: a.Grant, Subjects: a.Subjects, At: now.UTC(), Until: now.UTC().Add(a.For)}
+	switch {
+	case a.Grant != "":
+		q, err := r.granted(ctx, s, a.Grant, now)
+		if err != nil {
+			return nil, err
+		}
+		if a.Dataset != "" && a.Dataset != q.Dataset {
+			return nil, fmt.Errorf("grant %s is for dataset %s, not for %s", a.Grant, q.Dataset, a.Dataset)
+		}
+		if c.Dataset = q.Dataset; a.For <= 0 || c.Until.After(q.Until) {
+			c.Until = q.Until
+		}
+		if a.Name == "" {
+			a.Name = a.Grant[:12]
+		}
+	case a.Name == "" || a.Dataset == "" || a.For <= 0:
+		return nil, errors.New("a case without a grant needs a name, a dataset and a time: --case NAME --dataset DATASET --for 4h")
+	case a.For > grant.MaxTerm:
+		return nil, fmt.Errorf("a case lasts %d days at the most", int(grant.MaxTerm.Hours()/24))
+	}
+	id := make([]byte, 8)
+	if _, err := rand.Read(id); err != nil {
+		return nil, fmt.Errorf("draw id: %w", err)
+	}
+	c.ID, c.Name = hex.EncodeToString(id), "case_"+a.Name
+	if err := b.CheckCase(caseOf(c)); err != nil {
+		return nil, err
+	}
+	if err := s.AddCase(ctx, c); err != nil {
+		return nil, err
+	}
+	return &c, LoadCases(ctx, s, b)
+}
+
+// granted returns the request of a grant that is approved and in force now.
+func (r *Rules) granted(ctx context.Context, s *control.Store, id string, now time.Time) (*grant.Request, error) {
+	g, err := s.Get(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	def := r.Definitions[g.Request.Dataset]
+	if def == nil {
+		return nil, fmt.Errorf("grant %s: its dataset %s is not defined any more", id, g.Request.Dataset)
+	}
+	if _, _, _, err := control.Approved([]control.Grant{*g}, r.Approvers, g.Request.Principal, g.Request.Dataset, trefoil.DefinitionHash(def), now); err != nil {
+		return nil, fmt.Errorf("grant %s: %w", id, err)
+	}
+	return &g.Request, nil
+}
+
+func caseOf(c control.Case) dataset.Case {
+	return dataset.Case{ID: c.ID, Name: c.Name, Of: c.Dataset, Grant: c.Grant, Subjects: c.Subjects, Until: c.Until}
+}
+
+// LoadCases tells a builder which cases there are.
+func LoadCases(ctx context.Context, s *control.Store, b *dataset.Builder) error {
+	stored, err := s.Cases(ctx)
+	if err != nil {
+		return err
+	}
+	cases := make([]dataset.Case, len(stored))
+	for i, c := range stored {
+		cases[i] = caseOf(c)
+	}
+	return b.SetCases(cases)
+}
+
+// Overdue lists the cases that are to end now: their time is over, or their grant is in force
+// no more.
+func (r *Rules) Overdue(ctx context.Context, s *control.Store, now time.Time) ([]string, error) {
+	stored, err := s.Cases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, c := range stored {
+		over := !now.Before(c.Until)
+		if !over && c.Grant != "" {
+			_, err := r.granted(ctx, s, c.Grant, now)
+			over = errors.Is(err, control.ErrNoApproval) || errors.Is(err, control.ErrNotFound)
+		}
+		if over {
+			out = append(out, c.Name)
+		}
+	}
+	return out, nil
+}
+
+// EndCase drops a case, destroys its key, and forgets its subjects. The records of it stand
+// before the store says that it ended; a case that is being followed is refused (dataset.ErrBusy).
+func (r *Rules) EndCase(ctx context.Context, s *control.Store, b *dataset.Builder, name string, now time.Time) (*dataset.Dropped, error) {
+	c, ok := b.Case(name)
+	if !ok {
+		return nil, fmt.Errorf("there is no case %s", name)
+	}
+	d, err := b.EndCase(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	record := &trefoil.Body{At: now.UTC().Truncate(time.Microsecond), Kind: trefoil.KindKey, Origin: r.Config.Log.Origin,
+		Key: &trefoil.KeyBody{Event: "destroyed", Key: dataset.CaseKey(c.ID) + "/" + strconv.Itoa(1), Use: "pseudonyms"}}
+	if err := s.EndCase(ctx, name, now.UTC(), record); err != nil {
+		return d, err
+	}
+	return d, LoadCases(ctx, s, b)
+}
