@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -53,17 +53,29 @@ func tooOld(name string, f dataset.Freshness) gateway.Refusal {
 		Hint:    "trefoil dataset status " + name + " says why; trefoil dataset follow brings it up to date"}
 }
 
+// sessions are the gateway's, as far as ending them goes.
+type sessions interface {
+	Sessions() []gateway.SessionInfo
+	CloseSessions(match func(gateway.SessionInfo) bool, reason string) int
+}
+
 // stale ends the sessions of datasets that have become older than their bound.
-func (d *duties) stale(ctx context.Context, g *gateway.Gateway) error {
+func (d *duties) stale(ctx context.Context, g sessions) error {
+	return endStale(ctx, g, d.standing.bounded, d.standing.Built, d.logger)
+}
+
+// endStale asks once for each dataset that is open and has a bound, whatever the number of its
+// sessions. A dataset that cannot be read says so and is asked again.
+func endStale(ctx context.Context, g sessions, bounded func(string) bool, built func(context.Context, string) (Built, error), logger *slog.Logger) error {
 	open := map[string]bool{}
 	for _, s := range g.Sessions() {
-		if s.Path == gateway.Release && d.standing.bounded(s.Database) {
+		if s.Path == gateway.Release && bounded(s.Database) {
 			open[s.Database] = true
 		}
 	}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(open)) {
-		b, err := d.standing.Built(ctx, name)
+		b, err := built(ctx, name)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("dataset %s: %w", name, err))
 			continue
@@ -72,8 +84,8 @@ func (d *duties) stale(ctx context.Context, g *gateway.Gateway) error {
 			continue
 		}
 		n := g.CloseSessions(func(s gateway.SessionInfo) bool { return s.Path == gateway.Release && s.Database == name },
-			strings.Join([]string{tooOld(name, b.Fresh).Message, "connect again when it has caught up"}, ": "))
-		d.logger.Warn("sessions ended: the dataset is older than its bound", "dataset", name, "sessions", n)
+			tooOld(name, b.Fresh).Message+": connect again when it has caught up")
+		logger.Warn("sessions ended: the dataset is older than its bound", "dataset", name, "sessions", n)
 	}
 	return errors.Join(errs...)
 }
