@@ -51,7 +51,7 @@ type keySet struct {
 
 // VerifySignature implements oidc.KeySet.
 func (k *keySet) VerifySignature(ctx context.Context, token string) ([]byte, error) {
-	jws, err := jose.ParseSigned(token, k.algorithms)
+	jws, err := jose.ParseSignedCompact(token, k.algorithms)
 	if err != nil || len(jws.Signatures) != 1 {
 		return nil, errSignature
 	}

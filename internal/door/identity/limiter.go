@@ -24,6 +24,7 @@ type Limiter struct {
 
 	userTries map[string]int // under way
 	addrTries map[netip.Prefix]int
+	pairTries map[pair]int
 	ended     chan struct{} // closed, and made anew, when a try ends
 }
 
@@ -47,6 +48,7 @@ const (
 	goodFor     = 24 * time.Hour
 	maxTracked  = 16384
 	maxSweepOff = 64
+	fullest     = 4 // a bucket counts up to so many times its burst
 )
 
 // NewLimiter returns a limiter. now nil means time.Now.
@@ -55,7 +57,7 @@ func NewLimiter(now func() time.Time) *Limiter {
 		now = time.Now
 	}
 	return &Limiter{now: now, users: map[string]*bucket{}, addrs: map[netip.Prefix]*bucket{}, good: map[pair]time.Time{},
-		userTries: map[string]int{}, addrTries: map[netip.Prefix]int{}, ended: make(chan struct{})}
+		userTries: map[string]int{}, addrTries: map[netip.Prefix]int{}, pairTries: map[pair]int{}, ended: make(chan struct{})}
 }
 
 // block is the unit an address is counted in: one IPv4 address, or an IPv6 /64.
@@ -74,17 +76,30 @@ func block(a netip.Addr) netip.Prefix {
 func (l *Limiter) Wait(user string, addr netip.Addr) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.wait(user, block(addr), 0, 0)
+	return l.wait(user, block(addr))
 }
 
-// wait returns how long until the buckets have room for one more beside those under way.
-func (l *Limiter) wait(user string, b netip.Prefix, userTries, addrTries int) time.Duration {
+// wait returns how long until the buckets have room for one more.
+func (l *Limiter) wait(user string, b netip.Prefix) time.Duration {
 	now := l.now()
-	wait := over(l.addrs[b], now, addrBurst-addrTries, addrLeak)
+	wait := over(l.addrs[b], now, addrBurst, addrLeak)
 	if !l.trusted(user, b, now) {
-		wait = max(wait, over(l.users[user], now, userBurst-userTries, userLeak))
+		wait = max(wait, over(l.users[user], now, userBurst, userLeak))
 	}
 	return wait
+}
+
+// room reports whether there would be room if all guesses under way were wrong. An address's
+// first for a user may use all that the user's bucket counts, so that a few exchanges left
+// half open elsewhere keep nobody out.
+func (l *Limiter) room(user string, b netip.Prefix) bool {
+	now := l.now()
+	most := userBurst
+	if l.pairTries[pair{user, b}] == 0 {
+		most = fullest * userBurst
+	}
+	return l.trusted(user, b, now) || over(l.addrs[b], now, addrBurst-l.addrTries[b], addrLeak) == 0 &&
+		over(l.users[user], now, most-l.userTries[user], userLeak) == 0
 }
 
 func (l *Limiter) trusted(user string, b netip.Prefix, now time.Time) bool {
@@ -104,11 +119,11 @@ func (l *Limiter) Reserve(ctx context.Context, user string, addr netip.Addr) (do
 	b := block(addr)
 	l.mu.Lock()
 	for {
-		if wait = l.wait(user, b, 0, 0); wait > 0 {
+		if wait = l.wait(user, b); wait > 0 {
 			l.mu.Unlock()
 			return nil, wait
 		}
-		if l.trusted(user, b, l.now()) || l.wait(user, b, l.userTries[user], l.addrTries[b]) == 0 {
+		if l.room(user, b) {
 			break
 		}
 		ended := l.ended
@@ -122,6 +137,7 @@ func (l *Limiter) Reserve(ctx context.Context, user string, addr netip.Addr) (do
 	}
 	l.userTries[user]++
 	l.addrTries[b]++
+	l.pairTries[pair{user, b}]++
 	l.mu.Unlock()
 	return func(right, wrong bool) {
 		if right {
@@ -131,12 +147,9 @@ func (l *Limiter) Reserve(ctx context.Context, user string, addr netip.Addr) (do
 		}
 		l.mu.Lock()
 		defer l.mu.Unlock()
-		if l.userTries[user]--; l.userTries[user] == 0 {
-			delete(l.userTries, user)
-		}
-		if l.addrTries[b]--; l.addrTries[b] == 0 {
-			delete(l.addrTries, b)
-		}
+		less(l.userTries, user)
+		less(l.addrTries, b)
+		less(l.pairTries, pair{user, b})
 		close(l.ended)
 		l.ended = make(chan struct{})
 	}, 0
@@ -159,6 +172,13 @@ func (l *Limiter) Succeeded(user string, addr netip.Addr) {
 		dropSome(l.good, func(a, b time.Time) bool { return a.Before(b) })
 	}
 	l.good[pair{user, block(addr)}] = l.now()
+}
+
+// less counts one down and forgets what is at none.
+func less[K comparable](m map[K]int, k K) {
+	if m[k]--; m[k] <= 0 {
+		delete(m, k)
+	}
 }
 
 // over returns how long until a bucket has room for one more.
@@ -190,7 +210,7 @@ func fill[K comparable](m map[K]*bucket, k K, now time.Time, leak time.Duration,
 		b = &bucket{}
 		m[k] = b
 	}
-	b.level, b.at = min(b.drain(now, leak)+1, float64(4*burst)), now
+	b.level, b.at = min(b.drain(now, leak)+1, float64(fullest*burst)), now
 }
 
 // dropSome removes the least of a random handful: bounded work, and what is worst stays.
