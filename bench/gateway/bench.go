@@ -31,6 +31,7 @@ type bench struct {
 	gateway   *proxy
 	log       *ledger
 	bouncer   *proxy // session pooling
+	pooled    *proxy // the same with transaction pooling
 	proxies   []*proxy
 }
 
@@ -66,8 +67,8 @@ func newBench(ctx context.Context, p plan) (b *bench, err error) {
 }
 
 func (b *bench) startPostgres(ctx context.Context) (err error) {
-	b.pg, err = postgres.Ensure(ctx, postgres.Options{DieWithParent: true, Directory: filepath.Join(b.dir, "pg"), Name: "bench", NoSync: true,
-		Settings: map[string]string{"max_connections": "600", "shared_buffers": "512MB", "jit": "off", "max_wal_size": "4GB"},
+	b.pg, err = postgres.Ensure(ctx, postgres.Options{DieWithParent: true, Directory: filepath.Join(b.dir, "pg"), Name: "bench",
+		Settings: map[string]string{"max_connections": "1300", "shared_buffers": "512MB", "jit": "off", "max_wal_size": "4GB"},
 		Access:   postgres.Access{PasswordTCP: true}})
 	if err != nil {
 		return err
@@ -106,6 +107,10 @@ func (b *bench) tool(ctx context.Context, name, dsn string, args ...string) erro
 
 // compare runs one case in pairs, each in random order, and prints its figures.
 func (b *bench) compare(ctx context.Context, c workload) error {
+	peer := b.bouncer
+	if c.pooled {
+		peer = b.pooled
+	}
 	var ours, theirs []sample
 	for i := range b.pairs + 1 {
 		var s [2]sample
@@ -115,7 +120,7 @@ func (b *bench) compare(ctx context.Context, c workload) error {
 			if k == 0 {
 				s[0], err = b.checked(ctx, c)
 			} else {
-				s[1], _, err = b.pgbench(ctx, c, b.bouncer)
+				s[1], _, err = b.pgbench(ctx, c, peer)
 			}
 			if err != nil {
 				return err
@@ -125,13 +130,16 @@ func (b *bench) compare(ctx context.Context, c workload) error {
 			ours, theirs = append(ours, s[0]), append(theirs, s[1])
 		}
 	}
-	figures(c.name, b.bouncer.name, ours, theirs)
+	figures(c.name, peer.name, ours, theirs)
 	return nil
 }
 
 // checked runs a case through the gateway and holds its log against pgbench's own totals.
 func (b *bench) checked(ctx context.Context, c workload) (sample, error) {
 	if err := b.log.skip(); err != nil {
+		return sample{}, err
+	}
+	if err := b.gateway.pool(c.pooled); err != nil {
 		return sample{}, err
 	}
 	stop, err := b.gateway.profile(b.plan.profile, c.name)

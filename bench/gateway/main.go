@@ -58,7 +58,7 @@ func run(ctx context.Context, p plan) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
-	fmt.Printf("# %s; PostgreSQL with fsync off; %d pairs a case, %v each; SCRAM on both sides of each proxy\n", b.versions(), p.pairs, p.run)
+	fmt.Printf("# %s; %d pairs a case, %v each; SCRAM on both sides of each proxy\n", b.versions(), p.pairs, p.run)
 	for _, c := range cases(p.quick) {
 		if !strings.Contains(c.name, p.only) {
 			continue

@@ -82,6 +82,12 @@ func (p *proxy) profile(dir, name string) (stop func(), err error) {
 	return func() { _ = p.ask("end") }, nil
 }
 
+// pool has the gateway pool servers by transaction for sessions that begin from now on, or not.
+func (p *proxy) pool(yes bool) error { return p.ask(fmt.Sprint("pool ", yes)) }
+
+// poolSize is how many servers both proxies may use in transaction pooling.
+const poolSize = 20
+
 func (b *bench) startGateway(ctx context.Context) error {
 	return b.gatewayBefore(ctx, b.pg.Addr(), "gateway")
 }
@@ -125,7 +131,10 @@ func (b *bench) gatewayBefore(_ context.Context, server, name string) (err error
 }
 
 func (b *bench) startBouncer(ctx context.Context) (err error) {
-	b.bouncer, err = b.pgbouncer(ctx, "pgbouncer", "session", b.pg.Port(), 600)
+	if b.bouncer, err = b.pgbouncer(ctx, "pgbouncer", "session", b.pg.Port(), 550); err != nil || b.quick {
+		return err
+	}
+	b.pooled, err = b.pgbouncer(ctx, "pgbouncer-transaction", "transaction", b.pg.Port(), poolSize)
 	return err
 }
 

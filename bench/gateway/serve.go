@@ -17,6 +17,7 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/mod/sumdb/note"
@@ -24,6 +25,7 @@ import (
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/door/pool"
 	"github.com/trefoil-eu/trefoil/internal/door/statement"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
 )
@@ -72,7 +74,8 @@ func serveHere(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	c, err := s.config(log)
+	var pooled atomic.Bool
+	c, err := s.config(log, &pooled)
 	if err != nil {
 		return err
 	}
@@ -81,7 +84,7 @@ func serveHere(ctx context.Context, dir string) error {
 		return err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	go func() { commands(); stop() }()
+	go func() { commands(&pooled); stop() }()
 	err = g.Run(ctx)
 	closing, done := context.WithTimeout(context.Background(), 10*time.Second)
 	defer done()
@@ -89,7 +92,7 @@ func serveHere(ctx context.Context, dir string) error {
 }
 
 // commands obeys the bench until it hangs up.
-func commands() {
+func commands(pooled *atomic.Bool) {
 	lines := bufio.NewScanner(os.Stdin)
 	for lines.Scan() {
 		word, rest, _ := strings.Cut(lines.Text(), " ")
@@ -105,6 +108,8 @@ func commands() {
 				_ = pprof.WriteHeapProfile(f)
 				_ = f.Close()
 			}
+		case "pool":
+			pooled.Store(rest == "true")
 		case "collect": // as the collector does by itself every two minutes
 			debug.FreeOSMemory()
 		}
@@ -112,7 +117,7 @@ func commands() {
 	}
 }
 
-func (s settings) config(log *accesslog.Log) (gateway.Config, error) {
+func (s settings) config(log *accesslog.Log, pooled *atomic.Bool) (gateway.Config, error) {
 	verifier, err := identity.NewVerifier(password, identity.MinIterations)
 	if err != nil {
 		return gateway.Config{}, err
@@ -127,16 +132,25 @@ func (s settings) config(log *accesslog.Log) (gateway.Config, error) {
 	}
 	return gateway.Config{
 		Listen: []string{fmt.Sprint("127.0.0.1:", s.Port)}, TLS: &tls.Config{Certificates: []tls.Certificate{pair}},
-		Directory: people, Authoriser: s, Recorder: recorder{log}, Accountant: accountant{statement.NewClassifier(nil)}, Releases: none{},
+		Directory: people, Authoriser: router{s, pooled}, Recorder: recorder{log}, Accountant: accountant{statement.NewClassifier(nil)}, Releases: none{},
 		Limits: gateway.Limits{Sessions: 20000, SessionsPer: 20000, HalfOpen: 20000, HalfOpenPer: 20000, ServicePerSec: -1},
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}, nil
 }
 
-// Authorise implements gateway.Authoriser: the one service goes to the one server.
-func (s settings) Authorise(_ context.Context, r gateway.Request) gateway.Decision {
-	d := gateway.Decision{Path: gateway.Service, Target: gateway.Target{Network: "tcp", Address: s.Server, Role: role, Password: password, Database: database}}
-	d.Access.Principal = r.Principal.ID
+// router sends the one service to the one server.
+type router struct {
+	settings
+	pooled *atomic.Bool
+}
+
+// Authorise implements gateway.Authoriser.
+func (r router) Authorise(_ context.Context, q gateway.Request) gateway.Decision {
+	d := gateway.Decision{Path: gateway.Service, Target: gateway.Target{Network: "tcp", Address: r.Server, Role: role, Password: password, Database: database}}
+	if r.pooled.Load() {
+		d.Target.Pool = &pool.Settings{Mode: pool.ByTransaction, Servers: poolSize}
+	}
+	d.Access.Principal = q.Principal.ID
 	return d
 }
 

@@ -34,6 +34,7 @@ type Gateway struct {
 	loops     *splice.Group
 	poolsMu   sync.Mutex
 	pools     map[splice.Loop]*pool.Manager
+	provers   provers
 	draining  chan struct{}
 	wg        sync.WaitGroup // connections
 }

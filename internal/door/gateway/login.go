@@ -2,11 +2,13 @@ package gateway
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/xdg-go/scram"
@@ -35,6 +37,35 @@ type server struct {
 	secret   []byte
 	notices  []byte // whole NoticeResponse messages of the start-up
 	txStatus byte
+	provers  *provers
+}
+
+// provers keeps one SCRAM client a password, with the keys that the server's salt gives: to
+// derive them costs thousands of hashes, for each login anew otherwise.
+type provers struct {
+	mu    sync.Mutex
+	known map[[sha256.Size]byte]*scram.Client
+}
+
+// maxProvers bounds provers: passwords are the operator's, one a role.
+const maxProvers = 256
+
+func (p *provers) of(password string) (*scram.Client, error) {
+	h := sha256.Sum256([]byte(password))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if c := p.known[h]; c != nil {
+		return c, nil
+	}
+	c, err := scram.SHA256.NewClient("", password, "")
+	if err != nil {
+		return nil, err
+	}
+	if p.known == nil || len(p.known) >= maxProvers {
+		p.known = map[[sha256.Size]byte]*scram.Client{}
+	}
+	p.known[h] = c
+	return c, nil
 }
 
 // login connects and logs in. It speaks protocol 3.0, which every PostgreSQL does.
@@ -47,7 +78,7 @@ func (g *Gateway) login(ctx context.Context, t Target, params map[string]string)
 	_ = raw.SetDeadline(deadline)
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Now()) })
 	defer stop()
-	s := &server{conn: newConn(raw), params: map[string]string{}}
+	s := &server{conn: newConn(raw), params: map[string]string{}, provers: &g.provers}
 	if err := s.start(t, params); err != nil {
 		_ = raw.Close()
 		return nil, err
@@ -165,7 +196,7 @@ func (s *server) authenticate(p []byte, t Target) (done bool, err error) {
 
 // scram proves the password, and that the server knows its verifier.
 func (s *server) scram(password string) (bool, error) {
-	client, err := scram.SHA256.NewClient("", password, "")
+	client, err := s.provers.of(password)
 	if err != nil {
 		return false, err
 	}
