@@ -8,13 +8,16 @@ PARALLEL ?= 2
 TIMEOUT  ?= 15m
 # Seconds that each fuzz target runs; make fuzz FUZZTIME=5m for a long run.
 FUZZTIME ?= 30s
+# Statements in make chaos-tagged, minutes of make soak.
+TAGGED ?= 10000000
+MINUTES ?= 30
 # Kills in make chaos.
 ROUNDS ?= 50
 # Minutes of random work in make chaos-flow.
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
+.PHONY: chaos-tagged soak help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_%-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -54,6 +57,12 @@ chaos: deps ## kill -9 of every part with releases in flight, then verify the lo
 
 chaos-flow: deps ## random work, migrations, faults and kills while datasets follow, MINUTES of it; then compare with fresh builds
 	TREFOIL_CHAOS_FLOW=$(MINUTES) $(GO) test -count=1 -tags sabotage -timeout 180m -v -run TestFollowingUnderAttack ./internal/chaos/flow
+
+chaos-tagged: deps ## clients look for each other's results over pools, cancels and broken connections; TAGGED statements
+	TREFOIL_TAGGED=$(TAGGED) $(GO) test -count=1 -timeout 12h -v -run TestTaggedResults ./internal/acceptance/endure
+
+soak: deps ## clients of all kinds on both paths for MINUTES: flat memory, nothing leaked, the log verifies
+	TREFOIL_SOAK=$(MINUTES) $(GO) test -count=1 -timeout 24h -v -run TestSoak ./internal/acceptance/endure
 
 cover: deps ## test coverage, as bin/cover.html
 	@mkdir -p bin

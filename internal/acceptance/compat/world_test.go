@@ -36,6 +36,9 @@ type world struct {
 	new    []*postgres.Cluster
 }
 
+// temporaryBytes is what temporary tables of one session may take here.
+const temporaryBytes = 256 << 20
+
 // shared is set once by TestMain.
 var shared *world
 
@@ -240,6 +243,7 @@ func (a *addition) write(enclave, monitor string) error {
 	err := errors.Join(
 		edit(filepath.Join(enclave, "people.yaml"), after("services:\n", a.services)),
 		edit(filepath.Join(enclave, "people.yaml"), end(a.people)),
+		edit(filepath.Join(enclave, "enclave.yaml"), after("gateway:\n", fmt.Sprintf("  temporary_bytes: %d\n", temporaryBytes))),
 		edit(filepath.Join(monitor, "rules.yaml"), func(s string) string { return strings.Replace(s, "instruments:\n", a.principals+"instruments:\n", 1) }))
 	if err != nil || a.database == "" {
 		return err
