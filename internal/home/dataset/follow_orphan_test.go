@@ -29,6 +29,13 @@ func TestOrphansComeAndGoWithWhatTheyReferTo(t *testing.T) {
 	sourceDo(t, conn, "UPDATE app.person SET friend = 7 WHERE id = 8", "DELETE FROM app.person WHERE id = 7") // 8, and then 6, lead nowhere
 	f.caughtUp(conn)
 	f.verified()
+	// 50 leads nowhere, until somebody outside gets the number it leads to.
+	sourceDo(t, conn, "INSERT INTO app.person VALUES (50, 'IE', 60), (61, 'US', NULL), (51, 'IE', 50)")
+	f.caughtUp(conn)
+	f.verified()
+	sourceDo(t, conn, "UPDATE app.person SET id = 60 WHERE id = 61")
+	f.caughtUp(conn)
+	f.verified()
 	for range 4 {
 		for range 8 {
 			id := func() int { return 1 + r.IntN(40) }

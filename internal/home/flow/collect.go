@@ -99,10 +99,13 @@ func (s *Stream) change(c Change) error {
 	if c.New == nil {
 		return nil
 	}
+	touch := Updated
 	if c.Insert {
-		return s.touch(f, c.New, Inserted)
+		touch = Inserted
+	} else if c.Old != nil {
+		touch |= Inserted // a key that was not there: rows without a constraint may have referred to it
 	}
-	return s.touch(f, c.New, Updated)
+	return s.touch(f, c.New, touch)
 }
 
 func (s *Stream) touch(f *followed, values []Value, touch Touch) error {

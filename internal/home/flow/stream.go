@@ -11,6 +11,8 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgproto3"
+
+	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
 
 // ErrTooMuch says that more changed than may be held: building again costs less.
@@ -24,6 +26,7 @@ type Config struct {
 	Start       LSN                 // where the owner's durable state ends
 	Keys        map[string][]string // schema.table → its key columns; other tables are passed over
 	MaxBytes    int64               // of keys held; default 256 MiB
+	Silence     time.Duration       // a source that says nothing for so long, though asked, is gone; default 90 s
 }
 
 // Touch says how a row was touched.
@@ -85,6 +88,7 @@ type Stream struct {
 	relations map[uint32]*followed
 	current   *transaction
 	lastSent  time.Time
+	lastHeard time.Time
 }
 
 // followed is a relation of the stream; nil columns: it is passed over.
@@ -102,11 +106,14 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 	if c.MaxBytes <= 0 {
 		c.MaxBytes = 256 << 20
 	}
+	if c.Silence <= 0 {
+		c.Silence = 90 * time.Second
+	}
 	conn, err := connect(ctx, c.DSN)
 	if err != nil {
 		return nil, fmt.Errorf("open flow: %w", err)
 	}
-	s := &Stream{cfg: c, conn: conn, done: make(chan struct{}), wake: make(chan struct{}, 1), reached: c.Start,
+	s := &Stream{cfg: c, conn: conn, lastHeard: time.Now(), done: make(chan struct{}), wake: make(chan struct{}, 1), reached: c.Start,
 		relations: map[uint32]*followed{}}
 	if err := s.start(ctx); err != nil {
 		closeConn(conn)
@@ -126,6 +133,7 @@ func connect(ctx context.Context, dsn string) (*pgconn.PgConn, error) {
 	for k, v := range settings {
 		cfg.RuntimeParams[k] = v
 	}
+	postgres.Reach(cfg)
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil, safe(err)
@@ -209,10 +217,11 @@ func (s *Stream) step(ctx context.Context) error {
 	cancel()
 	if err != nil {
 		if pgconn.Timeout(err) && ctx.Err() == nil {
-			return nil
+			return s.silent()
 		}
 		return safe(err)
 	}
+	s.lastHeard = time.Now()
 	switch m := m.(type) {
 	case *pgproto3.CopyData:
 		return s.data(m.Data)
@@ -220,6 +229,21 @@ func (s *Stream) step(ctx context.Context) error {
 		return safe(pgconn.ErrorResponseToPgError(m))
 	case *pgproto3.CopyDone, *pgproto3.CommandComplete:
 		return errors.New("the source ended the stream")
+	}
+	return nil
+}
+
+// silent asks a source that has said nothing for a while for an answer, and gives it up when none
+// comes: a peer that vanished closes no connection.
+func (s *Stream) silent() error {
+	quiet := time.Since(s.lastHeard)
+	if quiet > s.cfg.Silence {
+		return fmt.Errorf("the source has said nothing for %s", quiet.Round(time.Second))
+	}
+	if quiet > s.cfg.Silence/3 {
+		s.mu.Lock()
+		s.ask = s.ask || time.Since(s.lastSent) > s.cfg.Silence/10
+		s.mu.Unlock()
 	}
 	return nil
 }

@@ -86,7 +86,7 @@ func TestKeysOfCommittedRows(t *testing.T) {
 		"BEGIN", "INSERT INTO b VALUES (3)", "ROLLBACK", "SELECT pg_logical_emit_message(true, 'p', 'm')", "TRUNCATE b")
 	b, position := s.Take(snapshot(t, conn, s).Sees)
 	want := map[string]map[string]Touch{
-		"public.a": {"x\x001": Inserted | Updated, "x\x002": Inserted | Deleted, "y\x002": Updated, "x\x003": Inserted | Deleted},
+		"public.a": {"x\x001": Inserted | Updated, "x\x002": Inserted | Deleted, "y\x002": Inserted | Updated, "x\x003": Inserted | Deleted},
 		"public.b": {"1": Inserted},
 	}
 	if !reflect.DeepEqual(b.Keys, want) || !b.Truncated["public.b"] {
