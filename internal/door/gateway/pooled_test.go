@@ -2,12 +2,14 @@ package gateway_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
 	"github.com/trefoil-eu/trefoil/internal/door/pool"
@@ -16,7 +18,7 @@ import (
 // startPool brings up a gateway whose service sessions share database sessions.
 func startPool(t *testing.T, s pool.Settings) *fixture {
 	t.Helper()
-	return start(t, func(c *gateway.Config, a *authoriser) {
+	return start(t, func(_ *gateway.Config, a *authoriser) {
 		decide := a.decide
 		a.decide = func(r gateway.Request) gateway.Decision {
 			d := decide(r)
@@ -28,11 +30,11 @@ func startPool(t *testing.T, s pool.Settings) *fixture {
 	})
 }
 
-func (f *fixture) pgx(t *testing.T, options string) *pgx.Conn {
+func (f *fixture) pgx(t *testing.T, user, options string) *pgx.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
-	c, err := pgx.Connect(ctx, f.url("app", "sslmode=disable&"+options))
+	c, err := pgx.Connect(ctx, f.url(user, "sslmode=disable&"+options))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,27 +42,259 @@ func (f *fixture) pgx(t *testing.T, options string) *pgx.Conn {
 	return c
 }
 
+// one returns the single value of a query as text.
+func one(t *testing.T, c *pgx.Conn, sql string, args ...any) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var v string
+	if err := c.QueryRow(ctx, sql, args...).Scan(&v); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+	return v
+}
+
+func do(t *testing.T, c *pgx.Conn, sql string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	if _, err := c.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func sqlState(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+func (f *fixture) pool(t *testing.T) pool.Info {
+	t.Helper()
+	list := f.gw.Pools()
+	if len(list) != 1 {
+		t.Fatalf("%d pools, want 1", len(list))
+	}
+	return list[0]
+}
+
 func TestPooledPreparedStatements(t *testing.T) {
-	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2, Statements: 3})
 	var wg sync.WaitGroup
 	for i := range 10 {
 		wg.Go(func() {
-			c := f.pgx(t, fmt.Sprintf("application_name=client-%d", i%3))
-			for n := range 100 {
-				var a, b int
-				var name string
-				if err := c.QueryRow(t.Context(), "select $1::int, $2::int, current_setting('application_name')", i, n).Scan(&a, &b, &name); err != nil {
-					t.Errorf("client %d: %v", i, err)
-					return
-				}
-				if a != i || b != n || name != fmt.Sprintf("client-%d", i%3) {
-					t.Errorf("client %d got %d %d %q", i, a, b, name)
+			c := f.pgx(t, "app", fmt.Sprintf("application_name=client-%d", i%3))
+			for n := range 60 {
+				want := fmt.Sprintf("%d %d client-%d", i, n, i%3)
+				sql := fmt.Sprintf("select concat_ws(' ', $1::int, $2::int, current_setting('application_name')) /* %d */", n%6)
+				if got := one(t, c, sql, i, n); got != want {
+					t.Errorf("got %q, want %q", got, want)
 				}
 			}
 		})
 	}
 	wg.Wait()
-	for _, p := range f.gw.Pools() {
-		t.Logf("%+v", p)
+	if p := f.pool(t); len(p.Servers) > 2 || p.Stats.Attached < 600 || p.Pinned > 0 {
+		t.Errorf("%d servers, attached %d times, %d pinned", len(p.Servers), p.Stats.Attached, p.Pinned)
 	}
+}
+
+func TestPooledStateStaysWithItsClient(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	for name, tc := range map[string]struct{ leave, ask, other string }{
+		"setting":             {"set work_mem = '7MB'", "select current_setting('work_mem') = '7MB'", "select current_setting('work_mem') <> '7MB'"},
+		"setting by function": {"select set_config('a.b', 'left', false)", "select current_setting('a.b') = 'left'", "select coalesce(current_setting('a.b', true), '') = ''"},
+		"tracked setting":     {"set timezone = 'Asia/Tokyo'", "select current_setting('timezone') = 'Asia/Tokyo'", "select current_setting('timezone') <> 'Asia/Tokyo'"},
+		"role":                {"set role pg_monitor", "select current_user = 'pg_monitor'", "select current_user = 'app'"},
+		"temporary table":     {"create temp table left_behind as select 1", "select count(*) = 1 from left_behind", "select to_regclass('left_behind') is null"},
+		"advisory lock":       {"select pg_advisory_lock(42)", "select count(*) = 1 from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()", "select not pg_try_advisory_lock(42)"},
+		"held cursor":         {"begin; declare c cursor with hold for select true; commit", "fetch all from c", "select count(*) = 0 from pg_cursors where name = 'c'"},
+		"listen":              {"listen channel", "select 'channel' in (select pg_listening_channels())", "select not exists (select pg_listening_channels())"},
+		"prepared in SQL":     {"prepare left_behind as select true", "execute left_behind", "select count(*) = 0 from pg_prepared_statements where name = 'left_behind'"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			const simple = "default_query_exec_mode=simple_protocol"
+			keeper, other := f.pgx(t, "app", simple), f.pgx(t, "app", simple)
+			is := func(who string, c *pgx.Conn, sql string) {
+				t.Helper()
+				var ok bool
+				if err := c.QueryRow(t.Context(), sql).Scan(&ok); err != nil || !ok {
+					t.Errorf("%s: %s: %v %v", who, sql, ok, err)
+				}
+			}
+			do(t, keeper, tc.leave)
+			for range 5 {
+				is("the other client", other, tc.other)
+			}
+			is("the client itself", keeper, tc.ask)
+			keeper.Close(t.Context())
+			others := 0
+			if name == "advisory lock" { // who tries keeps the server too
+				others = 1
+			}
+			eventually(t, "the server is free again", func() bool { return f.pool(t).Pinned == others && f.pool(t).ServersOther == 0 })
+			if name == "advisory lock" {
+				is("a client afterwards", other, "select pg_try_advisory_lock(42)")
+				other.Close(t.Context())
+				return
+			}
+			// Both servers: one of them was the client's.
+			next := f.pgx(t, "app", simple)
+			do(t, other, "begin")
+			is("the other client", other, tc.other)
+			is("the next client", next, tc.other)
+			other.Close(t.Context())
+			next.Close(t.Context())
+			eventually(t, "all servers are free again", func() bool { p := f.pool(t); return len(p.Clients) == 0 && p.ServersIdle == len(p.Servers) })
+		})
+	}
+}
+
+func TestPooledSequenceValuesAreOnesOwn(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 1})
+	a, b := f.pgx(t, "app", ""), f.pgx(t, "app", "")
+	do(t, a, "create sequence s")
+	one(t, a, "select nextval('s')::text")
+	if _, err := b.Exec(t.Context(), "select lastval()"); sqlState(err) != "55000" {
+		t.Errorf("lastval of another client's sequence: %v", err)
+	}
+}
+
+func TestPooledSessionsAreReused(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.BySession, Servers: 1})
+	var pid string
+	for i := range 5 {
+		c := f.pgx(t, "app", "")
+		got := one(t, c, "select concat(pg_backend_pid(), current_setting('work_mem') = '7MB', to_regclass('x'))")
+		if i == 0 {
+			pid = got
+		}
+		if got != pid {
+			t.Errorf("session %d got %q, the first %q", i, got, pid)
+		}
+		do(t, c, "set work_mem = '7MB'; create temp table x(); prepare p as select 1; listen l")
+		c.Close(t.Context())
+	}
+	if p := f.pool(t); p.Stats.Logins != 1 {
+		t.Errorf("%d logins for 5 sessions one after the other", p.Stats.Logins)
+	}
+}
+
+func TestPooledQueue(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 1, Wait: 300 * time.Millisecond})
+	holder, waiter := f.pgx(t, "app", ""), f.pgx(t, "app", "")
+	do(t, holder, "begin")
+	_, err := waiter.Exec(t.Context(), "select 1")
+	var e *pgconn.PgError
+	if !errors.As(err, &e) || e.Code != "53300" || e.Detail == "" || e.Hint == "" {
+		t.Fatalf("waiting too long: %v", err)
+	}
+	do(t, holder, "commit")
+	if got := one(t, waiter, "select 'on'"); got != "on" {
+		t.Error(got)
+	}
+	if p := f.pool(t); p.Stats.Timeouts != 1 {
+		t.Errorf("%d time-outs counted", p.Stats.Timeouts)
+	}
+}
+
+func TestPooledPrincipalCannotTakeAll(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2, PerPrincipal: 1, Wait: 300 * time.Millisecond})
+	first, second, other := f.pgx(t, "app", ""), f.pgx(t, "app", ""), f.pgx(t, "batch", "")
+	do(t, first, "begin")
+	if _, err := second.Exec(t.Context(), "select 1"); sqlState(err) != "53300" {
+		t.Errorf("a second session of one principal: %v", err)
+	}
+	do(t, other, "begin")
+}
+
+func TestPooledServerThatDiedIsNotGivenOut(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 1})
+	c := f.pgx(t, "app", "")
+	for range 5 {
+		pid := one(t, c, "select pg_backend_pid()::text")
+		f.cluster.Exec(t, f.dsn, "select pg_terminate_backend("+pid+")")
+		eventually(t, "the server is gone", func() bool { return len(f.pool(t).Servers) == 0 })
+		if again := one(t, c, "select pg_backend_pid()::text"); again == pid {
+			t.Error("the same process answers")
+		}
+	}
+}
+
+func TestPooledServerThatDiesWithinATransactionEndsItsClient(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	c, other := f.pgx(t, "app", ""), f.pgx(t, "app", "")
+	do(t, c, "begin")
+	pid := one(t, c, "select pg_backend_pid()::text")
+	f.cluster.Exec(t, f.dsn, "select pg_terminate_backend("+pid+")")
+	if _, err := c.Exec(t.Context(), "select 1"); err == nil {
+		t.Error("the transaction went on")
+	}
+	if got := one(t, other, "select 'on'"); got != "on" {
+		t.Error(got)
+	}
+}
+
+func TestPooledDatabaseAway(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	c := f.pgx(t, "app", "")
+	one(t, c, "select 'there'")
+	f.cluster.Exec(t, f.dsn, "alter role app nologin")
+	t.Cleanup(func() { f.cluster.Exec(t, f.dsn, "alter role app login") })
+	f.cluster.Exec(t, f.dsn, "select pg_terminate_backend(pid) from pg_stat_activity where usename = 'app'")
+	eventually(t, "the servers are gone", func() bool { return len(f.pool(t).Servers) == 0 })
+	if _, err := c.Exec(t.Context(), "select 1"); sqlState(err) != "57P03" {
+		t.Errorf("while nobody may log in: %v", err)
+	}
+	before := f.pool(t).Stats.LoginsFailed
+	for range 20 {
+		_, _ = c.Exec(t.Context(), "select 1")
+	}
+	if n := f.pool(t).Stats.LoginsFailed - before; n > 10 {
+		t.Errorf("%d logins tried for 20 statements", n)
+	}
+	f.cluster.Exec(t, f.dsn, "alter role app login")
+	eventually(t, "the client goes on", func() bool { _, err := c.Exec(t.Context(), "select 1"); return err == nil })
+}
+
+// TestPooledCancelReachesNobodyElse: clients cancel at random moments, also when their
+// statement is over; those that never do are never cancelled.
+func TestPooledCancelReachesNobodyElse(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	done := make(chan struct{})
+	var cancelling, working sync.WaitGroup
+	for range 3 {
+		c := f.pgx(t, "app", "")
+		cancelling.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				go func() { _ = c.PgConn().CancelRequest(context.Background()) }()
+				_, err := c.Exec(context.Background(), fmt.Sprintf("select pg_sleep(0.00%d)", n%4))
+				if s := sqlState(err); err != nil && s != "57014" {
+					t.Errorf("cancelling client: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 4 {
+		c := f.pgx(t, "app", "")
+		working.Go(func() {
+			for range 150 {
+				if _, err := c.Exec(context.Background(), "select pg_sleep(0.002)"); err != nil {
+					t.Errorf("a client that cancels nothing: %v", err)
+					return
+				}
+			}
+		})
+	}
+	working.Wait()
+	close(done)
+	cancelling.Wait()
 }
