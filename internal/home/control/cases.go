@@ -43,6 +43,10 @@ type Case struct {
 func (s *Store) AddCase(ctx context.Context, c Case) error {
 	_, err := s.pool.Exec(ctx, `insert into trefoil.cases (name, id, dataset, grant_id, subjects, until, at) values ($1, $2, $3, $4, $5, $6, $7)`,
 		c.Name, c.ID, c.Dataset, c.Grant, c.Subjects, c.Until, c.At)
+	var pg interface{ SQLState() string }
+	if errors.As(err, &pg) && pg.SQLState() == "23505" {
+		return fmt.Errorf("add case %s: there is, or was, one of this name: choose another", c.Name)
+	}
 	if err != nil {
 		return fmt.Errorf("add case %s: %w", c.Name, withoutValues(err))
 	}
