@@ -32,7 +32,12 @@ func (k *checking) identities(c *Config) {
 	if file == nil {
 		return
 	}
+	keys := map[string]int{}
 	for i, a := range c.Approvers {
+		if first, twice := keys[a.Key]; twice {
+			k.add(intake.Error, "", "approvers[%d] has the key of approvers[%d]: two names for one person hide who approved", i, first)
+		}
+		keys[a.Key] = i
 		switch known := slices.ContainsFunc(file.People, func(p identity.Person) bool { return p.ID == a.Principal }); {
 		case a.Principal == "":
 			k.add(intake.Warning, "", "approvers[%d] names no principal: nothing keeps that person from approving a request of their own under another name; say who it is in people.yaml, if they are there", i)

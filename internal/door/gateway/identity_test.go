@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -621,5 +622,97 @@ func TestGuessesInParallel(t *testing.T) {
 	}
 	if looked > 14 { // ten, and what leaks away meanwhile
 		t.Errorf("%d passwords were looked at", looked)
+	}
+}
+
+// TestReloadDuringALogin: somebody is removed between their password and their session.
+func TestReloadDuringALogin(t *testing.T) {
+	asked, answer := make(chan bool, 1), make(chan bool)
+	f := start(t, func(c *gateway.Config, a *authoriser) {
+		c.Directory = people(t)
+		inner := a.decide
+		a.decide = func(r gateway.Request) gateway.Decision {
+			if r.Principal.ID == "aoife" {
+				asked <- true
+				<-answer
+			}
+			return inner(r)
+		}
+	})
+	out := make(chan error, 1)
+	go func() {
+		c, _, err := wiretest.Open(f.through("aoife"))
+		if err == nil {
+			c.Close()
+		}
+		out <- err
+	}()
+	<-asked
+	file := peopleFile(t)
+	file.People = file.People[1:]
+	without, err := identity.NewDirectory(file, []byte("secret"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n, err := f.gw.Reload(gateway.Live{Directory: without, Locator: &identity.Locator{}}); err != nil || n != 0 {
+		t.Fatalf("%d ended: %v", n, err)
+	}
+	close(answer)
+	var r *wiretest.Refused
+	if err := <-out; !errors.As(err, &r) || r.SQLState != "57P01" {
+		t.Errorf("%v", err)
+	}
+	eventually(t, "nothing is left of it", func() bool { return len(f.gw.Sessions()) == 0 })
+}
+
+// TestReloadRenewsTheCertificate: new clients see the new one, and are bound to it.
+func TestReloadRenewsTheCertificate(t *testing.T) {
+	first, client := certificate(t)
+	f := start(t, func(c *gateway.Config, _ *authoriser) { c.TLS, c.Directory = first, people(t) })
+	old, err := f.pgxOver("aoife", password, client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, renewed := certificate(t)
+	if _, err := f.gw.Reload(gateway.Live{Directory: people(t), Locator: &identity.Locator{}, TLS: second}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.pgxOver("aoife", password, client); err == nil {
+		t.Error("the old certificate is still shown")
+	}
+	if _, err := f.pgxOver("aoife", password, renewed); err != nil {
+		t.Errorf("the new one: %v", err)
+	}
+	if err := old.Ping(t.Context()); err != nil {
+		t.Errorf("the session under the old certificate: %v", err)
+	}
+}
+
+// TestPsqlWithAToken: libpq sends an ID token as it sends any password, and binds an access
+// token to the channel.
+func TestPsqlWithAToken(t *testing.T) {
+	server, _ := certificate(t)
+	i := newIssuer(t)
+	token, secret, err := people(t).NewToken("aoife", "", []string{"platform"}, time.Now(), time.Now().Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := start(t, func(c *gateway.Config, _ *authoriser) {
+		c.TLS, c.OIDC, c.Directory = server, i.oidc(t, time.Now), people(t, token)
+	})
+	host, port, _ := net.SplitHostPort(f.gw.Addr().String())
+	user := "ciara@acme.example"
+	for _, c := range []struct{ user, password, binding, want string }{
+		{user, i.token(t, user, time.Now().Add(time.Hour)), "prefer", "7"},
+		{user, i.token(t, "dara@acme.example", time.Now().Add(time.Hour)), "prefer", "password authentication failed"},
+		{"aoife", secret, "require", "7"},
+		{user, i.token(t, user, time.Now().Add(time.Hour)), "require", "channel binding"},
+	} {
+		cmd := exec.CommandContext(t.Context(), "psql", "-XAtw", "-h", host, "-p", port, "-U", c.user, "-d", "platform", "-c", "select 3+4")
+		cmd.Env = append(os.Environ(), "PGPASSWORD="+c.password, "PGSSLMODE=require", "PGCHANNELBINDING="+c.binding, "PGSSLROOTCERT=/nonexistent")
+		got, _ := cmd.CombinedOutput()
+		if !strings.Contains(string(got), c.want) {
+			t.Errorf("%s, channel binding %s: %q", c.user, c.binding, got)
+		}
 	}
 }
