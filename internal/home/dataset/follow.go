@@ -330,10 +330,14 @@ func (f *follower) truncated(ctx context.Context, touched *flow.Batch) error {
 // sweep looks, from time to time, at persons whose protection ran out since it last looked.
 func (f *follower) sweep(ctx context.Context, s *settler, h flow.Horizon) error {
 	t := f.p.person
-	if t == nil || t.sweep == "" || h.On.Sub(f.swept) < sweepEvery && f.meet == nil {
+	back := h.On.Before(f.swept.Add(-time.Minute)) // the source's clock was wrong, or is
+	if t == nil || t.sweep == "" || h.On.Sub(f.swept) < sweepEvery && f.meet == nil && !back {
 		return nil
 	}
 	from, to := protectionWindow(f.swept, h.On)
+	if back { // whose protection ran out in a time that has not come yet
+		from, to = protectionWindow(h.On, f.swept)
+	}
 	if s.dirty[t] == nil {
 		s.dirty[t] = map[string]flow.Touch{}
 	}

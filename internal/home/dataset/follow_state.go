@@ -160,7 +160,7 @@ func (a *applier) save(ctx context.Context, at flow.LSN, h flow.Horizon, swept t
 	_, err := a.tx.Exec(ctx, `UPDATE trefoil_info.flow SET position = $1::text::pg_lsn, applied_at = pg_catalog.clock_timestamp(), swept_at = $2,
 		batches = batches + 1, rows = rows + $3, orphans = orphans + $4`, at.String(), swept, a.written, orphans)
 	if err == nil {
-		_, err = a.tx.Exec(ctx, `UPDATE trefoil_info.dataset SET snapshot_at = greatest(snapshot_at, $1), rows = rows + $2, subjects = subjects + $3,
+		_, err = a.tx.Exec(ctx, `UPDATE trefoil_info.dataset SET snapshot_at = $1, rows = rows + $2, subjects = subjects + $3,
 			smallest_cell = coalesce($4, smallest_cell), orphans = orphans + $5`, h.On, a.rows, a.subjects, smallest, orphans)
 	}
 	if err != nil {
