@@ -245,7 +245,7 @@ func (f *follower) batch(ctx context.Context) error {
 		return err
 	}
 	f.confirm(position)
-	if err := f.meet.wait(ctx, f.a.conn); err != nil {
+	if err := f.meet.wait(ctx, f.a.conn, f.b.hold); err != nil {
 		return err
 	}
 	return f.v.end(ctx)

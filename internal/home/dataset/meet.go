@@ -75,12 +75,12 @@ func (g *guest) arrive(ctx context.Context, tx pgx.Tx, h flow.Horizon, position 
 }
 
 // wait holds the flow where it is, after the batch's commit and before its source snapshot
-// ends, until the other has opened both sides. It never waits longer than meetHold.
-func (g *guest) wait(ctx context.Context, dataset *pgx.Conn) error {
+// ends, until the other has opened both sides. It never waits longer than hold.
+func (g *guest) wait(ctx context.Context, dataset *pgx.Conn, hold time.Duration) error {
 	if g == nil {
 		return nil
 	}
-	for deadline := time.Now().Add(meetHold); ; {
+	for deadline := time.Now().Add(hold); ; {
 		var open bool
 		if err := dataset.QueryRow(ctx, "SELECT EXISTS (SELECT FROM trefoil_info.meeting WHERE id = $1)", g.id).Scan(&open); err != nil {
 			return fmt.Errorf("wait for a verification: %w", safe(err))

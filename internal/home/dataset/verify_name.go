@@ -40,12 +40,6 @@ func (c *comparison) name(ctx context.Context, d *compared, tv *TableVerificatio
 	return nil
 }
 
-// fromSource is a row of the source side with its key there.
-type fromSource struct {
-	place string
-	key   []string
-}
-
 // match reads the rows of some ranges from both sides and pairs them.
 func (c *comparison) match(ctx context.Context, d *compared, in []int, tv *TableVerification) error {
 	m := ranges.NewMatcher(d.as)

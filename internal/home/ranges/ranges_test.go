@@ -18,7 +18,11 @@ const awkward = `CREATE TABLE t (id int, part text, a text, b bool, c char(4), n
 
 func side(t *testing.T, sql string) (*Side, *Table, func(sql string)) {
 	t.Helper()
-	c := pgtest.Start(t)
+	return sideOn(t, pgtest.Start(t), sql)
+}
+
+func sideOn(t *testing.T, c *pgtest.Cluster, sql string) (*Side, *Table, func(sql string)) {
+	t.Helper()
 	dsn := c.Database(t)
 	conn := c.Connect(t, dsn)
 	do := func(sql string) {
@@ -59,8 +63,10 @@ func here(t *testing.T, s *Side, tb *Table) (*Digest, map[uint64]bool) {
 	return d, keys
 }
 
-func TestServerAndProcessDigestAlike(t *testing.T) {
-	s, tb, _ := side(t, awkward)
+func TestServerAndProcessDigestAlike(t *testing.T) { pgtest.Each(t, digestAlike) }
+
+func digestAlike(t *testing.T, c *pgtest.Cluster) {
+	s, tb, _ := sideOn(t, c, awkward)
 	for _, key := range [][]int{{0, 1}, {2}, nil} {
 		tb.Key = key
 		there, err := s.Digest(ctx(t), tb)
