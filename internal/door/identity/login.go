@@ -147,8 +147,8 @@ func (l *Login) Token() *Token {
 
 // Keys are what a login at a server that holds the same verifier needs: the client's key,
 // which its proof gives away to whoever holds the verifier, and the server's, to know the
-// server by. They are worth the password there: they live as long as the session's login
-// and are written nowhere.
+// server by. They are worth the password there, so they stay in memory and are written
+// nowhere; for one password they are always the same.
 type Keys struct {
 	Client, Server []byte // 32 bytes each
 }
