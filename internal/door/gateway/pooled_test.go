@@ -298,3 +298,38 @@ func TestPooledCancelReachesNobodyElse(t *testing.T) {
 	close(done)
 	cancelling.Wait()
 }
+
+// TestPooledFunctionsThatLeaveSomething: what a database's own functions do does not show in
+// a statement, so they are looked for in the catalog.
+func TestPooledFunctionsThatLeaveSomething(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	f.cluster.Exec(t, f.dsn, `create function leave() returns text language plpgsql as $$ begin perform set_config('work_mem', '7MB', false); return 'x'; end $$`)
+	f.cluster.Exec(t, f.dsn, `create function by_another() returns text language sql as $$ select leave() $$`)
+	f.cluster.Exec(t, f.dsn, `create function by_trigger() returns trigger language plpgsql as $$ begin set work_mem = '7MB'; return new; end $$`)
+	f.cluster.Exec(t, f.dsn, `create table watched (a int)`)
+	f.cluster.Exec(t, f.dsn, `create trigger x before insert on watched for each row execute function by_trigger()`)
+	f.cluster.Exec(t, f.dsn, `create view seen as select leave()`)
+	f.cluster.Exec(t, f.dsn, `create function harmless() returns text language plpgsql as $$ begin
+		perform set_config('a.b', 'c', true); update watched set a = 1; return 'x'; end $$`)
+	for _, sql := range []string{"select leave()", "select by_another()", "insert into watched values (1)", "select * from seen"} {
+		t.Run(sql, func(t *testing.T) {
+			c, other := f.pgx(t, "app", ""), f.pgx(t, "app", "")
+			do(t, c, sql)
+			do(t, other, "begin")
+			if got := one(t, other, "select current_setting('work_mem')"); got == "7MB" {
+				t.Error("another client has the setting")
+			}
+			if got := one(t, c, "select current_setting('work_mem')"); got != "7MB" {
+				t.Errorf("the client itself has %s", got)
+			}
+			c.Close(t.Context())
+			other.Close(t.Context())
+			eventually(t, "all servers are free again", func() bool { p := f.pool(t); return len(p.Clients) == 0 && p.ServersOther == 0 })
+		})
+	}
+	c := f.pgx(t, "app", "")
+	do(t, c, "select harmless()")
+	if p := f.pool(t); p.Pinned > 0 {
+		t.Errorf("pinned: %+v", p.Clients)
+	}
+}

@@ -58,12 +58,12 @@ func (m *Mux) parse(g *message, p []byte, o *Outs, first bool) error {
 	if !ok || g.whole() && !ended {
 		return errMalformed
 	}
-	look := func() Shape { return Shape{Pin: Large} }
-	if g.whole() {
-		look = func() Shape { return Look(sql, m.srv.vars.plain, m.shared.Suspects) }
-	}
 	if len(name) == 0 {
-		m.parseUnnamed(g, body, types, look(), o, first)
+		shape := Shape{Pin: Large}
+		if g.whole() {
+			shape = Look(sql, m.srv.vars.plain, m.shared.Suspects)
+		}
+		m.parseUnnamed(g, body, types, shape, o, first)
 		return nil
 	}
 	if old := m.names[string(name)]; old != nil {
@@ -75,7 +75,7 @@ func (m *Mux) parse(g *message, p []byte, o *Outs, first bool) error {
 	if len(m.names) >= m.shared.Limits.Names {
 		return fmt.Errorf("%w: %w: too many prepared statements", wire.ErrFrame, wire.ErrTooLarge)
 	}
-	s := m.statement(g, body, look)
+	s := m.statement(g, body)
 	if m.names == nil {
 		m.names = map[string]*Statement{}
 	}
@@ -103,12 +103,16 @@ func (m *Mux) parse(g *message, p []byte, o *Outs, first bool) error {
 
 // statement finds the shared statement of a Parse; one that is too large to be looked at is
 // nobody else's, and its server is kept.
-func (m *Mux) statement(g *message, body []byte, look func() Shape) *Statement {
+func (m *Mux) statement(g *message, body []byte) *Statement {
 	if !g.whole() {
 		m.keep(Large)
 		return m.shared.Statements.private()
 	}
-	return m.shared.Statements.use(body, look)
+	shared, vars := m.shared, m.srv.vars
+	return shared.Statements.use(vars.under, body, func(body string) Shape {
+		sql, _, _ := strings.Cut(body, "\x00")
+		return Look([]byte(sql), vars.plain, shared.Suspects)
+	})
 }
 
 // parseUnnamed serves a Parse of the unnamed statement, and keeps it: the Bind may come in a
@@ -246,7 +250,7 @@ func (m *Mux) subject(g *message) (s *Statement, name string) {
 	case wire.Parse:
 		first, body, ok := wire.CString(p)
 		if ok && g.whole() && len(first) > 0 {
-			return m.shared.Statements.find(body), string(first)
+			return m.shared.Statements.find(m.srv.vars.under, body), string(first)
 		}
 	case wire.Bind:
 		_, rest, _ := wire.CString(p)

@@ -46,7 +46,7 @@ func (p *Pool) lane(spec *Spec) *lane {
 	limits.Message = p.m.c.Message
 	limits.defaults()
 	if l.shared == nil || l.shared.Limits != limits {
-		l.shared = &Shared{Statements: p.m.tables.statements, Limits: limits, vars: &p.m.tables.vars}
+		l.shared = &Shared{Statements: p.m.tables.statements, Limits: limits, Suspects: p.leaves(), vars: &p.m.tables.vars}
 	}
 	l.backend = spec.Backend
 	return l
@@ -95,13 +95,25 @@ func (l *lane) open() {
 	p.opening++
 	p.m.count(p.database(), 1)
 	login := l.backend.Login
+	learns := p.settings.Mode == ByTransaction && p.suspects.at.IsZero()
 	p.m.logins.Add(1)
 	go func() {
 		defer p.m.logins.Done()
 		ctx, cancel := context.WithTimeout(p.m.ctx, p.m.c.Login)
 		defer cancel()
 		o, err := login(ctx)
-		if !p.m.loop.Post(func() { l.opened(o, err) }) && err == nil {
+		var names map[string]bool
+		var unknown error
+		if err == nil && learns {
+			names, unknown = readSuspects(ctx, o.Conn)
+		}
+		posted := p.m.loop.Post(func() {
+			if err == nil && learns {
+				p.learn(names, unknown)
+			}
+			l.opened(o, err)
+		})
+		if !posted && err == nil {
 			_ = o.Conn.Close()
 		}
 	}()

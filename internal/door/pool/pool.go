@@ -19,6 +19,7 @@ type Pool struct {
 	waiting  int            // clients, in all lanes
 	asking   int            // for a greeting
 	held     map[string]int // servers, by principal
+	suspects suspects
 	stopWait func()
 	stats    Stats
 }
@@ -221,6 +222,7 @@ func (p *Pool) reap(now time.Time) {
 		}
 	}
 	p.dispatchAll()
+	p.relearn(now)
 	if l := p.last; l != nil && l.blocked(now) <= 0 {
 		for len(p.servers)+p.opening < p.settings.Warm && !p.full() && !p.m.closed && (l.failures == 0 || l.opening == 0) {
 			l.open()

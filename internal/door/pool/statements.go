@@ -13,38 +13,57 @@ import (
 type Statement struct {
 	name  string // on servers
 	body  string // a Parse message's payload behind the name
+	under string // the settings it was read under: a literal's value may depend on them
 	shape Shape
 	users int // clients and servers that know it; the table's lock guards it
+
+	again func() Shape // looks at the text anew; nil: nobody may share it
 }
 
-// Statements knows what is prepared, by content: two texts never share a name.
+// Statements knows what is prepared, by settings and content: two texts never share a name.
 type Statements struct {
 	prefix string // of names on servers; drawn, so that no client uses one by accident
 
 	mu    sync.Mutex
 	next  uint64
-	known map[string]*Statement
+	known map[string]map[string]*Statement
 }
 
 // NewStatements returns an empty table.
 func NewStatements() *Statements {
 	var b [6]byte
 	_, _ = rand.Read(b[:]) // it never fails
-	return &Statements{prefix: "trefoil_" + hex.EncodeToString(b[:]) + "_", known: map[string]*Statement{}}
+	return &Statements{prefix: "trefoil_" + hex.EncodeToString(b[:]) + "_", known: map[string]map[string]*Statement{}}
 }
 
 // use returns the statement of a Parse's payload behind the name, and counts a user more.
-func (t *Statements) use(body []byte, look func() Shape) *Statement {
+func (t *Statements) use(under string, body []byte, look func(body string) Shape) *Statement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.known[string(body)]
+	s := t.known[under][string(body)]
 	if s == nil {
 		t.next++
-		s = &Statement{name: t.prefix + strconv.FormatUint(t.next, 36), body: string(body), shape: look()}
-		t.known[s.body] = s
+		s = &Statement{name: t.prefix + strconv.FormatUint(t.next, 36), body: string(body), under: under}
+		s.again = func() Shape { return look(s.body) }
+		s.shape = s.again()
+		if t.known[under] == nil {
+			t.known[under] = map[string]*Statement{}
+		}
+		t.known[under][s.body] = s
 	}
 	s.users++
 	return s
+}
+
+// look looks at all texts anew. It is called on the loop, like everything that reads shapes.
+func (t *Statements) look() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, list := range t.known {
+		for _, s := range list {
+			s.shape = s.again()
+		}
+	}
 }
 
 // private returns a statement that only one client on one server uses: nobody else finds it.
@@ -66,23 +85,29 @@ func (t *Statements) again(s *Statement) {
 func (t *Statements) drop(s *Statement) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if s.users--; s.users == 0 && t.known[s.body] == s {
-		delete(t.known, s.body)
+	if s.users--; s.users == 0 && t.known[s.under][s.body] == s {
+		delete(t.known[s.under], s.body)
+		if len(t.known[s.under]) == 0 {
+			delete(t.known, s.under)
+		}
 	}
 }
 
 // Len returns how many texts are known.
-func (t *Statements) Len() int {
+func (t *Statements) Len() (n int) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return len(t.known)
+	for _, list := range t.known {
+		n += len(list)
+	}
+	return n
 }
 
 // find returns the statement of a Parse's payload behind the name, if anybody uses it.
-func (t *Statements) find(body []byte) *Statement {
+func (t *Statements) find(under string, body []byte) *Statement {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.known[string(body)]
+	return t.known[under][string(body)]
 }
 
 // prepared is what one server has prepared, in order of use.

@@ -10,6 +10,7 @@ import (
 type Vars struct {
 	values map[string]string
 	order  []string // as the server gave them
+	under  string   // the values that reading a statement depends on
 	plain  bool     // strings are read by the standard, and no character hides ASCII
 }
 
@@ -46,6 +47,11 @@ func (t *varTable) make(order []string, values map[string]string) *Vars {
 		t.known = map[string]*Vars{}
 	}
 	v := &Vars{values: values, order: order, plain: values["standard_conforming_strings"] == "on" && safeEncoding(values["client_encoding"])}
+	for i, n := range tracked {
+		if 1<<i&(trackedBit([]byte("application_name"))|trackedBit([]byte("default_transaction_read_only"))) == 0 {
+			v.under += values[n] + "\x00"
+		}
+	}
 	t.known[b.String()] = v
 	return v
 }
