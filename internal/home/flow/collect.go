@@ -36,8 +36,13 @@ func (s *Stream) message(data []byte) error {
 		return s.change(m)
 	case Truncate:
 		for _, oid := range m.Relations {
-			if f := s.relations[oid]; f != nil && f.columns != nil {
-				s.current.truncated = append(s.current.truncated, f.name)
+			f := s.relations[oid]
+			if f == nil || f.columns == nil || slices.Contains(s.current.truncated, f.name) {
+				continue
+			}
+			s.current.truncated = append(s.current.truncated, f.name)
+			if err := s.hold(rowCost); err != nil {
+				return err
 			}
 		}
 		return nil
@@ -121,7 +126,11 @@ func (s *Stream) touch(f *followed, values []Value, touch Touch) error {
 	}
 	k := JoinKey(parts)
 	s.current.rows = append(s.current.rows, row{f.name, k, touch})
-	size := int64(len(k)) + rowCost
+	return s.hold(int64(len(k)) + rowCost)
+}
+
+// hold counts what the transaction that is being received keeps in memory.
+func (s *Stream) hold(size int64) error {
 	s.current.bytes += size
 	s.mu.Lock()
 	defer s.mu.Unlock()
