@@ -7,7 +7,9 @@ import (
 )
 
 // frame is what the source sends around a message: kind w, three numbers, the message.
-func frame(message []byte) []byte { return append(append([]byte{'w'}, make([]byte, 24)...), message...) }
+func frame(message []byte) []byte {
+	return append(append([]byte{'w'}, make([]byte, 24)...), message...)
+}
 
 // FuzzFrames gives a stream whatever a source may send, frame after frame: it takes whole
 // transactions, refuses the rest by an error, and holds no more than it may.
