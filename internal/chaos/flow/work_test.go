@@ -191,7 +191,7 @@ func act(r *rand.Rand) string {
 	}
 	country := []string{"IE", "FR", "GB", "US", "CN", "NO"}[r.IntN(6)]
 	time := []string{"now()", "'infinity'", "'-infinity'", "'0044-03-15 12:00:00+00 BC'", "'1912-06-23 01:02:03.000004+00'", "'1969-12-31 23:59:59.999999+00'", "'294276-01-01'", "NULL"}[r.IntN(8)]
-	account := f("\"Tenant\" = %d AND \"No\" = %d", 1+r.IntN(5), 1+r.IntN(200))
+	account := f("\"Tenant\" = %d AND \"No\" = %d", 1+r.IntN(5), 1+r.IntN(60))
 	entry, event, message, click := 1+r.IntN(900), 1+r.IntN(1500), 1+r.IntN(600), 1+r.IntN(700)
 	at := f("timestamptz '2018-05-01' + %d * interval '13 hours'", r.IntN(6000))
 	id := f("'6b616e61-7269-4000-9000-%012x'", message)
@@ -208,6 +208,9 @@ func act(r *rand.Rand) string {
 	case 5:
 		return f("UPDATE app.person SET id = %d WHERE id = %d", person(), person())
 	case 6:
+		if r.IntN(2) == 0 {
+			return f("UPDATE app.person SET country = 'IE', country_before = NULL WHERE id = %d", person())
+		}
 		return f("DELETE FROM app.person WHERE id = %d", person())
 	case 7:
 		return f("UPDATE app.person SET bio = "+large+", doc = jsonb_build_object('lang', 'x', 'big', "+large+") WHERE id = %d", r.IntN(99), r.IntN(99), person())
@@ -225,9 +228,9 @@ func act(r *rand.Rand) string {
 	case 11, 12:
 		return f("INSERT INTO app.profile VALUES (%d, %d, 'kanari-%d') ON CONFLICT (person) DO UPDATE SET visits = profile.visits + 1", person(), r.IntN(9), r.IntN(99))
 	case 13, 14:
-		return f(`INSERT INTO "Billing"."Account" VALUES (%d, %d, %d, 'kanari-iban') ON CONFLICT DO NOTHING`, 1+r.IntN(5), 1+r.IntN(200), person())
+		return f(`INSERT INTO "Billing"."Account" VALUES (%d, %d, %d, 'kanari-iban') ON CONFLICT DO NOTHING`, 1+r.IntN(5), 1+r.IntN(60), person())
 	case 15:
-		return f(`UPDATE "Billing"."Account" SET "No" = %d WHERE %s`, 1+r.IntN(200), account) // cascades to entries
+		return f(`UPDATE "Billing"."Account" SET "No" = %d WHERE %s`, 1+r.IntN(60), account) // cascades to entries
 	case 16:
 		return f(`UPDATE "Billing"."Account" SET owner = %d WHERE %s`, person(), account)
 	case 17:
@@ -260,7 +263,7 @@ func act(r *rand.Rand) string {
 	case 36:
 		return f("UPDATE ref.topic SET label = 'topic %d' WHERE id = %d", r.IntN(99), 1+r.IntN(12))
 	case 37:
-		if r.IntN(20) > 0 {
+		if r.IntN(150) > 0 {
 			return "UPDATE app.draft SET note = 'kanari'"
 		}
 		return []string{"TRUNCATE app.click", "TRUNCATE app.message", `TRUNCATE "Billing"."Entry"`, `TRUNCATE "Billing"."Account" CASCADE`, "TRUNCATE app.event"}[r.IntN(5)]
