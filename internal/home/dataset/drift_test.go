@@ -10,8 +10,6 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 )
 
-const canaryMail = "canary-4417@example.org"
-
 const renamed = `CREATE SCHEMA app; CREATE TABLE app.person (id int PRIMARY KEY, email text, plan text, country text);
 	INSERT INTO app.person SELECT i, 'canary-4417@example.org', 'pro', 'IE' FROM generate_series(1, 40) i;
 	CREATE TABLE app.visit (id int, person int NOT NULL REFERENCES app.person, at date NOT NULL, PRIMARY KEY (id, at)) PARTITION BY RANGE (at);
