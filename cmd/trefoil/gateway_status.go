@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"text/tabwriter"
@@ -38,6 +39,27 @@ func newGatewayStatusCommand() *cobra.Command {
 	}
 }
 
+// printPools shows each pool, and the clients that keep a server or wait for one.
+func printPools(w io.Writer, s *enclave.Status) {
+	if len(s.Pools) > 0 {
+		fmt.Fprint(w, "\nPOOL\tROLE\tMODE\tCLIENTS\tWAITING\tLONGEST\tPINNED\tSERVERS\tIN USE\tMOST\tATTACHED\tREFUSED\n")
+	}
+	for _, p := range s.Pools {
+		fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\t%s\t%d\t%d\t%d\t%d\t%d\t%d\n", p.Database, p.Role, p.Mode, len(p.Clients), p.ClientsWaiting,
+			p.MaxWait.Round(time.Millisecond), p.Pinned, len(p.Servers), p.ServersActive, p.Size, p.Stats.Attached, p.Stats.Timeouts)
+	}
+	for _, p := range s.Pools {
+		for _, c := range p.Clients {
+			switch {
+			case c.Pinned != "":
+				fmt.Fprintf(w, "%s keeps\t%d\tbecause of\t%s\n", c.Session, c.Server, c.Pinned)
+			case c.State == "waiting":
+				fmt.Fprintf(w, "%s waits\tfor\t%s\t%s\n", c.Session, p.Database, c.Wait.Round(time.Millisecond))
+			}
+		}
+	}
+}
+
 func printGatewayStatus(cmd *cobra.Command, s *enclave.Status) {
 	out := cmd.OutOrStdout()
 	w := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
@@ -60,6 +82,7 @@ func printGatewayStatus(cmd *cobra.Command, s *enclave.Status) {
 			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%s ago\n", name, m.Address, role, m.Lag, s.At.Sub(m.Asked).Round(100*time.Millisecond))
 		}
 	}
+	printPools(w, s)
 	if len(s.Clients) > 0 {
 		fmt.Fprint(w, "\nDATABASE\tPATH\tPRINCIPAL\tSERVER\tSINCE\tSESSION\n")
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/trefoil-eu/trefoil/internal/door/pool"
 	"github.com/trefoil-eu/trefoil/internal/door/route"
 )
 
@@ -30,6 +31,7 @@ type Status struct {
 	Clients  []ClientStatus           `json:"clients"`
 	Routes   map[string][]route.State `json:"routes"`
 	Sessions map[string]int           `json:"sessions"` // by path
+	Pools    []pool.Info              `json:"pools"`    // of the service path
 }
 
 // LogStatus is how far the access log and its witnesses are.
@@ -58,6 +60,7 @@ func (p *process) status(ctx context.Context) Status {
 	if head := p.log.Checkpoint(); head != nil {
 		s.Log.Witnessed = head.Size
 	}
+	s.Pools = p.gateway.Pools()
 	for _, c := range p.gateway.Sessions() {
 		s.Sessions[pathName(c.Path)]++
 		s.Clients = append(s.Clients, ClientStatus{Session: c.ID, Principal: c.Principal, Database: c.Database, Path: pathName(c.Path),
