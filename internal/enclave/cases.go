@@ -133,3 +133,22 @@ func (r *Rules) EndCase(ctx context.Context, s *control.Store, b *dataset.Builde
 	}
 	return d, LoadCases(ctx, s, b)
 }
+
+// endCases ends the cases that are over and that nobody follows: who follows one ends it.
+func (d *duties) endCases(ctx context.Context) error {
+	b := d.standing.builder
+	if err := LoadCases(ctx, d.store, b); err != nil {
+		return err
+	}
+	r, now := d.now.get(), time.Now()
+	over, err := r.Overdue(ctx, d.store, now)
+	errs := []error{err}
+	for _, name := range over {
+		if _, err := r.EndCase(ctx, d.store, b, name, now); err != nil && !errors.Is(err, dataset.ErrBusy) {
+			errs = append(errs, fmt.Errorf("case %s: %w", name, err))
+		} else if err == nil {
+			d.logger.Info("case ended", "case", name)
+		}
+	}
+	return errors.Join(errs...)
+}

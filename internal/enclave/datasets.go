@@ -123,7 +123,7 @@ func (s *standing) sweep(ctx context.Context, names []string) error {
 }
 
 func (p *process) datasets() (*standing, error) {
-	b, err := p.rules.Builder(p.clusters, nil, nil, p.logger)
+	b, err := p.rules.Builder(p.clusters, p.store, nil, p.logger)
 	if err != nil {
 		return nil, err
 	}

@@ -94,6 +94,7 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("former builds", 5*time.Second, func(ctx context.Context) error {
 		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.now.get().Definitions)))
 	})
+	every("cases", 10*time.Second, d.endCases)
 	every("retention", d.shortestRetention(), d.expire)
 	all.Wait()
 }
