@@ -98,9 +98,9 @@ func keepOwner(path, next string) error {
 
 // TokenUse is what the gateway remembers of a token.
 type TokenUse struct {
-	Recorded bool      `json:"recorded"` // the log says that it exists
-	Retired  bool      `json:"retired"`  // the log says that it was revoked
-	Used     time.Time `json:"used"`     // last login; zero = never
+	Recorded bool      `json:"recorded"`      // the log says that it exists
+	Retired  bool      `json:"retired"`       // the log says that it was revoked
+	Used     time.Time `json:"used,omitzero"` // last login; zero = never
 }
 
 // tokenBook records tokens before they open anything, and remembers when they did.
