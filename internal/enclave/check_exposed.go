@@ -32,7 +32,7 @@ func (k *checking) exposed(c *Config) {
 	}
 	for what, path := range map[string]string{"pseudonym key": c.Keys.Pseudonyms, "staff key": c.Keys.Staff, "statements key": c.Keys.Statements,
 		"digests key": c.Keys.Digests, "log key": c.Log.Key, "monitor's token": c.Monitor.Token, "gateway's key": c.Gateway.Key,
-		"gateway's client key": c.Gateway.ClientKey, "log's server key": c.Log.ServerKey} {
+		"gateway's client key": c.Gateway.ClientKey, "log's server key": c.Log.ServerKey, "key management system's token": c.Keys.KMSToken} {
 		if info, err := os.Stat(path); path != "" && err == nil && info.Mode().Perm()&0o077 != 0 {
 			k.add(intake.Error, "", "the %s can be read by others (mode %04o): chmod 600 %s, and change the key if they did", what, info.Mode().Perm(), path)
 		}
