@@ -27,6 +27,7 @@ type bench struct {
 	pg        *postgres.Cluster
 	authority *postgres.Authority
 	pair      postgres.KeyPair
+	summary   time.Duration // the gateway's interval; 0 = its default
 	witness   *witness
 	gateway   *proxy
 	log       *ledger

@@ -61,6 +61,7 @@ func (b *bench) before(ctx context.Context, port int, name string, ours bool) (*
 	old, log := b.gateway, b.log
 	defer func() { b.gateway, b.log = old, log }()
 	fresh := *b
+	fresh.summary = time.Second // what a minute of idleness does
 	if err := fresh.gatewayBefore(ctx, fmt.Sprint("127.0.0.1:", port), name); err != nil {
 		return nil, err
 	}
@@ -99,6 +100,7 @@ func (b *bench) hold(ctx context.Context, p *proxy, n int, secure bool) (float64
 	if err := open(n); err != nil {
 		return 0, err
 	}
+	time.Sleep(3 * time.Second)
 	after, err := p.memory()
 	return float64(after-before) / float64(n), err
 }

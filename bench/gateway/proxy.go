@@ -98,7 +98,7 @@ func (b *bench) gatewayBefore(_ context.Context, server, name string) (err error
 	if p.port, err = postgres.FreePort("127.0.0.1"); err != nil {
 		return err
 	}
-	s := settings{Port: p.port, Server: server, Certificate: b.pair.Certificate, Key: b.pair.Key, Witness: accesslog.Witness{URL: b.witness.url, Key: b.witness.key}}
+	s := settings{Port: p.port, Server: server, Certificate: b.pair.Certificate, Key: b.pair.Key, Witness: accesslog.Witness{URL: b.witness.url, Key: b.witness.key}, Summary: b.summary}
 	dir := filepath.Join(b.dir, name)
 	if err := s.write(dir); err != nil {
 		return err

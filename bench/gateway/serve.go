@@ -12,8 +12,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"runtime/debug"
 	"runtime/pprof"
 	"strings"
@@ -38,6 +40,7 @@ type settings struct {
 	Server           string
 	Certificate, Key string
 	Witness          accesslog.Witness
+	Summary          time.Duration // interval; 0 = the default
 }
 
 func (s settings) write(dir string) error {
@@ -54,6 +57,9 @@ func (s settings) write(dir string) error {
 // serveHere is the gateway with an access log of its own, driven by lines on standard input.
 func serveHere(ctx context.Context, dir string) error {
 	raise()
+	if os.Getenv("HEAP") != "" {
+		runtime.MemProfileRate = 1024
+	}
 	b, err := os.ReadFile(filepath.Join(dir, "settings.json"))
 	if err != nil {
 		return err
@@ -133,8 +139,9 @@ func (s settings) config(log *accesslog.Log, pooled *atomic.Bool) (gateway.Confi
 	return gateway.Config{
 		Listen: []string{fmt.Sprint("127.0.0.1:", s.Port)}, TLS: &tls.Config{Certificates: []tls.Certificate{pair}},
 		Directory: people, Authoriser: router{s, pooled}, Recorder: recorder{log}, Accountant: accountant{statement.NewClassifier(nil)}, Releases: none{},
-		Limits: gateway.Limits{Sessions: 20000, SessionsPer: 20000, HalfOpen: 20000, HalfOpenPer: 20000, ServicePerSec: -1},
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
+		Locator: &identity.Locator{Networks: []identity.Network{{Prefix: netip.MustParsePrefix("127.0.0.0/8"), Country: "IE"}}},
+		Limits:  gateway.Limits{Summary: s.Summary, Sessions: 20000, SessionsPer: 20000, HalfOpen: 20000, HalfOpenPer: 20000, ServicePerSec: -1},
+		Logger:  slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})),
 	}, nil
 }
 

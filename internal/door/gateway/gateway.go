@@ -35,6 +35,7 @@ type Gateway struct {
 	poolsMu   sync.Mutex
 	pools     map[splice.Loop]*pool.Manager
 	provers   provers
+	standings standings
 	draining  chan struct{}
 	wg        sync.WaitGroup // connections
 }
@@ -237,8 +238,8 @@ func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.A
 		g.refuse(h.conn, d.Access, r)
 		return false
 	}
-	s := &session{g: g, id: q.Session, principal: in.who, decision: d, database: q.Database, since: now, client: h.conn,
-		params: q.Params, parent: ctx, login: in.proof, addr: h.addr, local: h.local}
+	s := &session{g: g, id: q.Session, since: now, client: h.conn, parent: ctx, login: in.proof, addr: h.addr, local: h.local,
+		standing: g.standings.share(&standing{principal: in.who, decision: d, database: q.Database, params: q.Params})}
 	if d.Path == Service {
 		s.tally = newTally(g.clerk.texts, g.c.Limits, now)
 	}

@@ -67,7 +67,7 @@ func (s *session) startPooled() (handed bool) {
 	g := s.g
 	spec, r := s.poolSpec()
 	if r != nil {
-		g.refuse(s.client, s.decision.Access, r)
+		g.refuse(s.client, s.access(), r)
 		return false
 	}
 	loop := g.loops.Loop()
@@ -77,11 +77,11 @@ func (s *session) startPooled() (handed bool) {
 	p := &pooled{s: s, pools: g.poolsOf(loop)}
 	greeting, err := p.pools.Greet(s.ctx, *spec)
 	if err != nil {
-		g.refuse(s.client, s.decision.Access, s.notConnected(err))
+		g.refuse(s.client, s.access(), s.notConnected(err))
 		return false
 	}
 	if e := s.ending(); e != nil {
-		g.refuse(s.client, s.decision.Access, refusal(stageOpen, e.SQLState, reasonEnded, e.Message))
+		g.refuse(s.client, s.access(), refusal(stageOpen, e.SQLState, reasonEnded, e.Message))
 		return false
 	}
 	if !s.recordStart() {

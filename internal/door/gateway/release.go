@@ -10,7 +10,7 @@ import (
 func (s *session) runRelease() {
 	g := s.g
 	err := g.c.Releases.Run(s.ctx, ReleaseSession{
-		Client: s.client, Server: s.server, Access: s.decision.Access,
+		Client: s.client, Server: s.server, Access: s.access(),
 		Parameters: s.server.params, Order: s.server.order,
 		KeyData: wire.AppendBackendKeyData(nil, s.pid, s.secret), Notice: s.noticeMessage(),
 		Until: s.decision.Until, Fixed: s.client.written.Load(), TxStatus: s.server.txStatus,

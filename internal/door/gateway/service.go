@@ -16,7 +16,7 @@ func (s *session) connect() *refused {
 	srv, err := s.g.login(s.ctx, s.decision.Target, params)
 	if err == nil {
 		s.mu.Lock()
-		s.server = srv
+		s.server, s.key = srv, serverKey{srv.pid, srv.secret}
 		s.mu.Unlock()
 		if s.ending() == nil {
 			return nil
@@ -73,11 +73,11 @@ func (s *session) startService() (handed bool) {
 // refused: what cannot be recorded is not begun.
 func (s *session) recordStart() bool {
 	start := s.record(trefoil.KindSession)
-	start.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "start", Path: "service"}
+	start.Session = &trefoil.SessionBody{Access: s.access(), Event: "start", Path: "service"}
 	if s.g.clerk.offer(start) {
 		return true
 	}
-	s.g.refuse(s.client, s.decision.Access, refusal(stageOpen, "57P03", reasonUnrecorded, "accesses cannot be recorded now"))
+	s.g.refuse(s.client, s.access(), refusal(stageOpen, "57P03", reasonUnrecorded, "accesses cannot be recorded now"))
 	return false
 }
 
@@ -104,8 +104,10 @@ func (s *session) handOver(l spliced, adopt func() error) error {
 	}
 	if err != nil {
 		s.g.wg.Done()
+		return err
 	}
-	return err
+	s.lighten()
+	return nil
 }
 
 // recordEnd queues the session's last summary and its end.
@@ -113,7 +115,7 @@ func (s *session) recordEnd(outcome string, fixed int64) {
 	now := s.g.c.Now()
 	s.g.clerk.put(s.parent, job{make: func() *trefoil.Body { return s.summary(now, true) }})
 	end := s.record(trefoil.KindSession)
-	end.Session = &trefoil.SessionBody{Access: s.decision.Access, Event: "end", Path: "service", Outcome: outcome, Fixed: fixed}
+	end.Session = &trefoil.SessionBody{Access: s.access(), Event: "end", Path: "service", Outcome: outcome, Fixed: fixed}
 	s.g.clerk.put(s.parent, job{body: end})
 }
 

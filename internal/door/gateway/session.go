@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
-	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/door/splice"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
@@ -25,22 +24,20 @@ import (
 // session is one authorised client and its database session. The registry owns it from
 // open to close; its path's goroutines own the connections.
 type session struct {
-	g         *Gateway
-	id        string
-	principal identity.Principal
-	decision  Decision
-	database  string
-	since     time.Time
-	client    *conn
-	server    *server
-	pid       uint32
-	secret    []byte
-	params    map[string]string // the client's
-	tally     *tally            // service path
-	link      spliced           // service path, once a loop owns the connections
-	login     proof             // how the client logged in
-	addr      netip.Addr
-	local     bool // from this machine
+	*standing
+	g      *Gateway
+	id     string
+	since  time.Time
+	client *conn   // nil once a loop owns the connections
+	server *server // nil once a loop owns the connections
+	key    serverKey
+	pid    uint32
+	secret []byte
+	tally  *tally  // service path
+	link   spliced // service path, once a loop owns the connections
+	login  proof   // how the client logged in
+	addr   netip.Addr
+	local  bool // from this machine
 
 	parent     context.Context // ends when the gateway has nothing more to record
 	ctx        context.Context // ends with the session; its cause is an *End
@@ -51,6 +48,12 @@ type session struct {
 	end       *End
 	cancelled bool // a cancel request is on its way: no second one beside it
 	timers    []*time.Timer
+}
+
+// serverKey cancels what a database session runs.
+type serverKey struct {
+	pid    uint32
+	secret []byte
 }
 
 // SessionInfo is what others may know of an open session.
@@ -87,11 +90,12 @@ func (s *session) finish(e *End) {
 			s.timers = append(s.timers, time.AfterFunc(s.g.grace(), s.sever))
 		}
 	}
+	cancel := s.cancel
 	s.mu.Unlock()
 	if !first {
 		return
 	}
-	s.cancel(e)
+	cancel(e)
 	if l != nil {
 		l.on().Post(func() { l.conclude(e) })
 	}
@@ -116,18 +120,31 @@ func (s *session) leave() {
 	s.sever()
 	s.stopTimers()
 	s.g.sessions.close(s)
-	s.cancel(nil)
+	s.mu.Lock()
+	cancel := s.cancel
+	s.mu.Unlock()
+	cancel(nil)
+}
+
+// lighten lets go of what only the start of a session needs, once a loop owns its
+// connections: there are thousands of sessions, and most are idle.
+func (s *session) lighten() {
+	s.mu.Lock()
+	cancel := s.cancel
+	s.client, s.server, s.ctx, s.cancel = nil, nil, nil, func(error) {}
+	s.mu.Unlock()
+	cancel(nil)
 }
 
 // sever closes both connections, whatever they are doing, unless a loop owns them.
 func (s *session) sever() {
 	s.mu.Lock()
-	srv, linked := s.server, s.link != nil
+	client, srv, linked := s.client, s.server, s.link != nil
 	s.mu.Unlock()
 	if linked {
 		return
 	}
-	_ = s.client.Close()
+	_ = client.Close()
 	if srv != nil {
 		_ = srv.Close()
 	}
@@ -265,12 +282,12 @@ func (s *session) cancelUpstream(ctx context.Context) error {
 		s.mu.Unlock()
 		return p.cancel(ctx)
 	}
-	if s.end != nil || s.cancelled || s.server == nil {
+	if s.end != nil || s.cancelled || s.key.secret == nil {
 		s.mu.Unlock()
 		return errors.New("session has nothing to cancel now")
 	}
 	s.cancelled = true
-	pid, secret := s.server.pid, s.server.secret
+	pid, secret := s.key.pid, s.key.secret
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()

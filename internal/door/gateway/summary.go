@@ -38,7 +38,7 @@ func (s *session) summary(now time.Time, final bool) *trefoil.Body {
 		return nil
 	}
 	b := s.record(trefoil.KindSummary)
-	b.Summary = &trefoil.SummaryBody{Access: s.decision.Access, BytesIn: c.in, BytesOut: c.out, Final: final,
+	b.Summary = &trefoil.SummaryBody{Access: s.access(), BytesIn: c.in, BytesOut: c.out, Final: final,
 		From: from.UTC(), Rows: c.rows, To: now.UTC(), Unparsed: c.unparsed}
 	type key struct{ fingerprint, kind string }
 	sums := map[key]*call{}

@@ -58,8 +58,7 @@ const (
 )
 
 func newTally(t *texts, l Limits, now time.Time) *tally {
-	return &tally{texts: t, most: l.Statements, from: now, state: wire.Idle, counts: counts{calls: map[uint64]*call{}},
-		names: map[string]uint64{}, portals: map[string]uint64{}}
+	return &tally{texts: t, most: l.Statements, from: now, state: wire.Idle}
 }
 
 // frontend watches one piece of what the client sent. The caller holds mu.
@@ -109,11 +108,11 @@ func (t *tally) request(typ byte, b []byte) {
 	case wire.Parse:
 		name, rest, _ := wire.CString(b)
 		sql, _, whole := wire.CString(rest)
-		remember(t.names, name, t.handle(sql, whole))
+		remember(&t.names, name, t.handle(sql, whole))
 	case wire.Bind:
 		portal, rest, _ := wire.CString(b)
 		name, _, _ := wire.CString(rest)
-		remember(t.portals, portal, t.names[string(name)])
+		remember(&t.portals, portal, t.names[string(name)])
 	case wire.Execute:
 		portal, _, _ := wire.CString(b)
 		t.await(awaited{text: t.portals[string(portal)], run: true})
@@ -137,7 +136,12 @@ func (t *tally) handle(sql []byte, whole bool) uint64 {
 }
 
 // remember keeps a name's text, within bounds and without allocating for a name it knows.
-func remember(m map[string]uint64, name []byte, text uint64) {
+func remember(at *map[string]uint64, name []byte, text uint64) {
+	m := *at
+	if m == nil {
+		m = map[string]uint64{}
+		*at = m
+	}
 	if old, ok := m[string(name)]; ok && old == text {
 		return
 	}
@@ -254,6 +258,9 @@ func (t *tally) count(text uint64, rows int64, whole bool) {
 			}
 			return
 		}
+		if t.counts.calls == nil {
+			t.counts.calls = map[uint64]*call{}
+		}
 		c = &call{}
 		t.counts.calls[text] = c
 	}
@@ -275,7 +282,7 @@ func (t *tally) take(now time.Time) (counts, time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	c, from := t.counts, t.from
-	t.counts, t.from = counts{calls: map[uint64]*call{}}, now
+	t.counts, t.from = counts{}, now
 	return c, from
 }
 

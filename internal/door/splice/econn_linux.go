@@ -45,9 +45,9 @@ type econn struct {
 	registered bool
 	gathered   bool // out is a buffer of the loop's spares
 	stall      time.Duration
-	progress   time.Time // when the socket last took something, while bytes are pending
-	unstall    func()    // stops the stall timer
-	closed     func()    // of Finish
+	progress   int64  // when the socket last took something, while bytes are pending: nanoseconds of the loop's life
+	unstall    func() // stops the stall timer
+	closed     func() // of Finish
 }
 
 func (c *econn) is(f flag) bool { return c.flags&f != 0 }
@@ -271,7 +271,7 @@ func (c *econn) flush() {
 		c.fail()
 		return
 	}
-	c.progress = time.Now()
+	c.progress = c.loop.now()
 	if c.sent += n; c.sent < len(c.pending) {
 		return
 	}
@@ -305,14 +305,14 @@ func (c *econn) fail() {
 
 // watchStall breaks the connection when its peer takes nothing for too long.
 func (c *econn) watchStall() {
-	c.progress = time.Now()
+	c.progress = c.loop.now()
 	if c.stall <= 0 || c.unstall != nil {
 		return
 	}
 	var check func()
 	check = func() {
 		c.unstall = nil
-		quiet := time.Since(c.progress)
+		quiet := time.Duration(c.loop.now() - c.progress)
 		switch {
 		case c.fd < 0 || len(c.pending) == 0:
 		case quiet >= c.stall:

@@ -37,6 +37,7 @@ type epollLoop struct {
 	timers        timers
 	generation    int32
 	over          bool
+	began         time.Time
 	done          chan struct{}
 
 	mu     sync.Mutex
@@ -59,7 +60,7 @@ func NewLoop() (Loop, error) {
 		_ = unix.Close(ep)
 		return nil, fmt.Errorf("start event loop: %w", err)
 	}
-	l := &epollLoop{epoll: ep, wakeup: ev, buf: make([]byte, readSize), done: make(chan struct{})}
+	l := &epollLoop{epoll: ep, wakeup: ev, buf: make([]byte, readSize), began: time.Now(), done: make(chan struct{})}
 	go l.run()
 	return l, nil
 }
@@ -161,6 +162,9 @@ func (l *epollLoop) settle() {
 	}
 	l.touched = l.touched[:0]
 }
+
+// now is the age of the loop in nanoseconds.
+func (l *epollLoop) now() int64 { return int64(time.Since(l.began)) }
 
 // buffer returns an empty buffer, one that was used before if there is one.
 func (l *epollLoop) buffer() []byte {

@@ -373,7 +373,7 @@ func TestTimersAndPosts(t *testing.T) {
 	kinds(t, func(t *testing.T, l splice.Loop) {
 		got := make(chan int, 10)
 		on(l, func() {
-			l.After(30*time.Millisecond, func() { got <- 2 })
+			l.After(500*time.Millisecond, func() { got <- 2 })
 			l.After(10*time.Millisecond, func() { got <- 1 })
 			stop := l.After(time.Millisecond, func() { got <- 9 })
 			stop()

@@ -42,14 +42,14 @@ type Piece struct {
 // for a header that arrives in parts and never a payload. It is not safe for concurrent use.
 // Its zero value knows no type and so refuses everything.
 type Framer struct {
-	dir    Direction
 	limits Limits
-	head   [HeaderSize]byte
-	nhead  int
-	length int
-	rest   int
-	body   bool // inside a payload
 	err    error
+	length uint32
+	rest   uint32
+	head   [HeaderSize]byte
+	nhead  uint8
+	dir    uint8 // a Direction: there are two framers a session
+	body   bool  // inside a payload
 }
 
 // NewFramer returns a framer for what one side sends.
@@ -60,7 +60,7 @@ func NewFramer(d Direction, l Limits) Framer {
 	if l.Message <= 0 {
 		l.Message = DefaultMessage
 	}
-	return Framer{dir: d, limits: l}
+	return Framer{dir: uint8(d), limits: l}
 }
 
 // AtBoundary reports whether the bytes so far end with a complete message.
@@ -75,10 +75,10 @@ func (f *Framer) Next(src []byte) (p Piece, n int, err error) {
 	}
 	if !f.body {
 		n = copy(f.head[f.nhead:], src)
-		f.nhead += n
+		f.nhead += uint8(n)
 		if f.nhead < HeaderSize {
 			// Even one byte tells an unknown type: do not wait for the rest of it.
-			if f.nhead > 0 && classOf(f.dir, f.head[0]) == unknown {
+			if f.nhead > 0 && classOf(Direction(f.dir), f.head[0]) == unknown {
 				return Piece{}, 0, f.fail(fmt.Errorf("%w: unknown message type", ErrFrame))
 			}
 			return Piece{}, n, nil
@@ -88,9 +88,9 @@ func (f *Framer) Next(src []byte) (p Piece, n int, err error) {
 		}
 		p.First = true
 	}
-	take := min(f.rest, len(src)-n)
-	p.Type, p.Length, p.Body = f.head[0], f.length, src[n:n+take]
-	f.rest -= take
+	take := min(int(f.rest), len(src)-n)
+	p.Type, p.Length, p.Body = f.head[0], int(f.length), src[n:n+take]
+	f.rest -= uint32(take)
 	if f.rest == 0 {
 		p.Last, f.body, f.nhead = true, false, 0
 	}
@@ -105,7 +105,7 @@ func (f *Framer) Run(src []byte, typ byte) (messages, n int) {
 		return 0, 0
 	}
 	bound := 0
-	switch classOf(f.dir, typ) {
+	switch classOf(Direction(f.dir), typ) {
 	case small:
 		bound = f.limits.Small
 	case large:
@@ -130,7 +130,7 @@ func (f *Framer) begin() error {
 	}
 	length := int(announced) - 4
 	bound := 0
-	switch classOf(f.dir, f.head[0]) {
+	switch classOf(Direction(f.dir), f.head[0]) {
 	case unknown:
 		return fmt.Errorf("%w: unknown message type", ErrFrame)
 	case small:
@@ -141,7 +141,7 @@ func (f *Framer) begin() error {
 	if length > bound {
 		return fmt.Errorf("%w: %w: %d bytes announced, %d allowed", ErrFrame, ErrTooLarge, length, bound)
 	}
-	f.length, f.rest, f.body = length, length, true
+	f.length, f.rest, f.body = uint32(length), uint32(length), true
 	return nil
 }
 
