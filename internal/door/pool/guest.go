@@ -35,8 +35,9 @@ type Client struct {
 	srv       *backend
 	since     time.Time // it waits since then; zero: it does not
 	started   time.Time
-	eof       bool // the client's stream has ended
-	busy      bool // in step
+	kept      []byte // what it said and is not served: it waits for a server, or for answers
+	eof       bool   // the client's stream has ended
+	busy      bool   // in step
 	over      bool
 }
 
@@ -67,10 +68,16 @@ func (m *Manager) Serve(nc net.Conn, id string, spec Spec, welcome []byte, h Hoo
 
 // Received implements splice.Handler.
 func (c *Client) Received(_ splice.Conn, b []byte) int {
-	if c.over {
+	switch {
+	case c.over:
 		return len(b)
+	case len(c.kept) > 0 || !c.since.IsZero():
+		return 0 // it says more while it waits: that stays where it is
 	}
-	return c.step(b)
+	if n := c.step(b); n < len(b) && !c.over {
+		c.kept = append(c.kept, b[n:]...) // cheaper than having the loop stop and start reading
+	}
+	return len(b)
 }
 
 // step serves bytes of the client as far as it can, and returns how many it took.
@@ -95,7 +102,6 @@ func (c *Client) step(b []byte) (taken int) {
 			return len(b)
 		case act&NeedServer != 0:
 			if !c.want() {
-				c.conn.Pause()
 				return taken
 			}
 			continue
@@ -103,7 +109,7 @@ func (c *Client) step(b []byte) (taken int) {
 		if act&Release != 0 {
 			c.release()
 		}
-		if act&Full != 0 || c.srv != nil && c.srv.conn.Blocked() {
+		if c.srv != nil && c.srv.conn.Blocked() {
 			c.conn.Pause()
 		}
 		return taken
@@ -154,8 +160,15 @@ func (c *Client) resume() {
 	if c.busy {
 		return // step goes on by itself
 	}
-	c.step(nil)
-	if !c.over && c.since.IsZero() {
+	n := c.step(c.kept)
+	if c.kept = append(c.kept[:0], c.kept[n:]...); len(c.kept) == 0 && cap(c.kept) > 1<<10 {
+		c.kept = nil
+	}
+	switch {
+	case c.over || !c.since.IsZero() || len(c.kept) > 0:
+	case c.eof && !c.mux.Promised():
+		c.close("disconnected")
+	default:
 		c.conn.Resume()
 	}
 }
@@ -202,7 +215,7 @@ func (c *Client) fromServer(s *backend, b []byte) {
 	case blocked:
 		s.conn.Pause()
 	}
-	if c.eof && !c.mux.Promised() {
+	if c.eof && !c.mux.Promised() && c.since.IsZero() && len(c.kept) == 0 {
 		c.close("disconnected")
 		return
 	}
@@ -223,7 +236,7 @@ func (c *Client) Drained(splice.Conn) {
 func (c *Client) Ended(_ splice.Conn, err error) {
 	switch {
 	case c.over:
-	case err == nil && c.mux.Promised():
+	case err == nil && (c.mux.Promised() || !c.since.IsZero() || len(c.kept) > 0):
 		c.eof = true
 	default:
 		c.close("disconnected")
