@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
-	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // Pace of following.
@@ -41,6 +40,13 @@ type follower struct {
 	batches               int    // since the process opened the stream
 	swept                 time.Time
 	meet                  *guest // of the batch in progress: a verification that waits for it
+
+	careful bool          // the next batch trusts nothing that the source's foreign keys promise
+	horizon *flow.Horizon // the dataset is as fresh as this once its position is there
+	listed  []string      // subjects of whom a list says otherwise since the last batch
+	now     time.Time     // the source's clock, when it was last looked at
+	checked time.Time     // our clock, when the shape of the tables was last looked at
+	through flow.LSN      // what came before it may be in the dataset, though the position is earlier
 }
 
 // Follow keeps a dataset following its source until ctx ends, and then returns nil. It
@@ -64,9 +70,11 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 		return err
 	}
 	wait := retryFirst
+	careful := false
 	for {
-		f := &follower{b: b, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN}
+		f := &follower{b: b, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN, careful: careful}
 		err := f.run(ctx)
+		careful = errors.Is(err, errCareful)
 		var never *neverError
 		var why *staleError
 		switch {
@@ -94,6 +102,9 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 	}
 }
 
+// errCareful says that a batch has to be done again as of a snapshot of the source.
+var errCareful = errors.New("the batch is done again, as of a snapshot of the source")
+
 // neverError says that trying again is of no use.
 type neverError struct{ error }
 
@@ -116,7 +127,7 @@ func (f *follower) run(ctx context.Context) error {
 	switch {
 	case errors.Is(err, errTooFew):
 		tables = f.heldTables()
-	case errors.As(err, &why), errors.As(err, &drift), errors.Is(err, flow.ErrTooMuch):
+	case errors.As(err, &why), errors.As(err, &drift):
 	default:
 		return err
 	}
@@ -135,169 +146,6 @@ func (f *follower) heldTables() []*followed {
 		}
 	}
 	return out
-}
-
-// loop applies batch after batch.
-func (f *follower) loop(ctx context.Context) (err error) {
-	if f.v, err = openView(ctx, f.sourceDSN); err != nil {
-		return err
-	}
-	defer f.v.close()
-	if f.a, err = openApplier(ctx, f.t, f.p); err != nil {
-		return err
-	}
-	defer closeConn(f.a.conn)
-	position, err := flow.ParseLSN(f.state.Position)
-	if err != nil {
-		return err
-	}
-	f.s, err = flow.Open(ctx, flow.Config{DSN: f.sourceDSN, Slot: f.state.Slot, Publication: publication, Start: position,
-		Keys: f.p.keys(), MaxBytes: f.b.cfg.MemoryBytes / 2})
-	if err != nil {
-		return err
-	}
-	defer f.s.Close()
-	if f.kept, err = f.t.openMarker(ctx); err != nil {
-		return err
-	}
-	f.swept = f.state.swept
-	f.b.cfg.Logger.Info("dataset follows its source", "dataset", f.name, "position", position.String())
-	for {
-		start := time.Now()
-		if err := f.batch(ctx); err != nil {
-			return err
-		}
-		if err := f.rest(ctx, start); err != nil {
-			return err
-		}
-	}
-}
-
-// rest waits until there is something to do, or freshness has to move.
-func (f *follower) rest(ctx context.Context, start time.Time) error {
-	idle := time.NewTimer(time.Until(start.Add(idleEvery)))
-	defer idle.Stop()
-	for {
-		pending, err := f.s.Pending()
-		if err != nil {
-			return err
-		}
-		if pending {
-			break
-		}
-		select {
-		case <-f.s.Woken():
-			continue
-		case <-idle.C:
-			return nil
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-	select {
-	case <-time.After(time.Until(start.Add(batchEvery))):
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// batch brings the dataset to one snapshot of the source.
-func (f *follower) batch(ctx context.Context) error {
-	if err := f.b.keyStands(f.p.plan); err != nil {
-		return err
-	}
-	var err error
-	if f.meet, err = invited(ctx, f.a.conn); err != nil {
-		return err
-	}
-	if err := f.renew(ctx); err != nil {
-		return err
-	}
-	h, shape, err := f.v.begin(ctx, f.p)
-	if err != nil {
-		return err
-	}
-	if err := f.meet.export(ctx, f.v.conn); err != nil {
-		return err
-	}
-	if err := f.changedShape(ctx, shape); err != nil {
-		return err
-	}
-	if err := f.receive(ctx, h.At); err != nil {
-		return err
-	}
-	touched, position := f.s.Take(h.Sees)
-	if err := errors.Join(sabotage.Point("flow-taken"), f.a.begin(ctx)); err != nil {
-		return err
-	}
-	if err := errors.Join(f.bring(ctx, h, touched, position), sabotage.Point("flow-applied")); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		_ = f.a.tx.Rollback(undo) // where the connection is gone, the server rolls back by itself
-		return err
-	}
-	if err := f.a.tx.Commit(ctx); err != nil {
-		return fmt.Errorf("commit a batch: %w", safe(err))
-	}
-	f.batches++
-	if err := sabotage.Point("flow-committed"); err != nil {
-		return err
-	}
-	f.confirm(position)
-	if err := f.meet.wait(ctx, f.a.conn, f.b.hold); err != nil {
-		return err
-	}
-	return f.v.end(ctx)
-}
-
-// receive reads the stream up to a position.
-func (f *follower) receive(ctx context.Context, to flow.LSN) error {
-	soon, cancel := context.WithTimeout(ctx, beatAfter)
-	err := f.s.Wait(soon, to)
-	cancel()
-	if err == nil || !errors.Is(err, context.DeadlineExceeded) {
-		return err
-	}
-	if err := f.v.beat(ctx); err != nil {
-		return err
-	}
-	wait, cancel := context.WithTimeout(ctx, streamWait)
-	defer cancel()
-	return f.s.Wait(wait, to)
-}
-
-func (f *follower) bring(ctx context.Context, h flow.Horizon, touched *flow.Batch, position flow.LSN) error {
-	for _, t := range f.p.all {
-		if t.choose != nil {
-			t.choose.at = h.On
-		}
-	}
-	s := &settler{p: f.p, v: f.v, a: f.a, dirty: map[*followed]map[string]flow.Touch{}}
-	for _, t := range f.p.all {
-		if keys := touched.Keys[t.name]; keys != nil {
-			s.dirty[t] = keys
-		}
-	}
-	if err := f.truncated(ctx, touched); err != nil {
-		return err
-	}
-	if err := f.renewLists(ctx, s); err != nil {
-		return err
-	}
-	if err := f.sweep(ctx, s, h); err != nil {
-		return err
-	}
-	if err := s.all(ctx); err != nil {
-		return err
-	}
-	if err := f.meet.arrive(ctx, f.a.tx, h, position); err != nil {
-		return err
-	}
-	if err := f.keep(ctx); err != nil {
-		return err
-	}
-	return f.a.save(ctx, position, h, f.swept, s.orphans)
 }
 
 // truncated empties tables. Those that refer to them must have been emptied with them, as a
@@ -327,26 +175,26 @@ func (f *follower) truncated(ctx context.Context, touched *flow.Batch) error {
 	return nil
 }
 
+// sweepDue says whether persons whose protection ran out have to be looked for.
+func (f *follower) sweepDue(now time.Time) bool {
+	t := f.p.person
+	return t != nil && t.sweep != "" && (now.Sub(f.swept) >= sweepEvery || f.meet != nil || f.back(now))
+}
+
+// back says that the source's clock was wrong when it was last looked at, or is now.
+func (f *follower) back(now time.Time) bool { return now.Before(f.swept.Add(-time.Minute)) }
+
 // sweep looks, from time to time, at persons whose protection ran out since it last looked.
 func (f *follower) sweep(ctx context.Context, s *settler, h flow.Horizon) error {
-	t := f.p.person
-	back := h.On.Before(f.swept.Add(-time.Minute)) // the source's clock was wrong, or is
-	if t == nil || t.sweep == "" || h.On.Sub(f.swept) < sweepEvery && f.meet == nil && !back {
+	if !f.sweepDue(h.On) {
 		return nil
 	}
+	t := f.p.person
 	from, to := protectionWindow(f.swept, h.On)
-	if back { // whose protection ran out in a time that has not come yet
+	if f.back(h.On) { // whose protection ran out in a time that has not come yet
 		from, to = protectionWindow(h.On, f.swept)
 	}
-	if s.dirty[t] == nil {
-		s.dirty[t] = map[string]flow.Touch{}
-	}
-	err := f.v.expired(ctx, t, from, to, func(line []byte) {
-		if k := t.keyOf(line); s.dirty[t][k] == 0 {
-			s.dirty[t][k] = 0
-		}
-	})
-	if err != nil {
+	if err := f.v.expired(ctx, t, from, to, func(line []byte) { s.dirty[t].add(t.keyOf(line)) }); err != nil {
 		return err
 	}
 	f.swept = h.On

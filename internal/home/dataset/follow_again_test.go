@@ -34,7 +34,7 @@ func TestStartingAgainAndAgainBuildsNothing(t *testing.T) {
 	}
 	// What a follower does until its first batch: it opens the stream, which speaks at once.
 	for range 2 {
-		s, err := flow.Open(testContext(t), flow.Config{DSN: f.dsn, Slot: state.Slot, Publication: publication, Start: start, Keys: map[string][]string{}})
+		s, err := flow.Open(testContext(t), flow.Config{DSN: f.dsn, Slot: state.Slot, Publication: publication, Start: start})
 		if err != nil {
 			t.Fatal(err)
 		}

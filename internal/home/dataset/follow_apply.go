@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -25,10 +26,13 @@ type applier struct {
 
 	rows, subjects int64 // by how much the dataset grew
 	written        int64
+	at             [2]tally // of the transaction's start, and of its newest part's
+	marked         bool
 }
 
 // applySettings find rows by key, and make a commit durable before it is confirmed.
-const applySettings = `SET synchronous_commit = on; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off`
+const applySettings = `SET synchronous_commit = on; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off;
+	SET plan_cache_mode = force_generic_plan`
 
 // openApplier opens the session that applies, with a place for the rows of each table.
 func openApplier(ctx context.Context, t *target, p *followPlan) (*applier, error) {
@@ -52,14 +56,8 @@ func (a *applier) prepare(ctx context.Context, p *followPlan) error {
 		if !f.held {
 			continue
 		}
-		f.heldPK = f.heldPK[:0]
-		for _, name := range f.pk {
-			var typ string
-			if err := a.conn.QueryRow(ctx, `SELECT pg_catalog.format_type(atttypid, atttypmod) FROM pg_catalog.pg_attribute
-				WHERE attrelid = $1::text::pg_catalog.regclass AND attname = $2 AND NOT attisdropped`, f.quoted(), name).Scan(&typ); err != nil {
-				return fmt.Errorf("read the key of %s in the dataset: %w", f.name, safe(err))
-			}
-			f.heldPK = append(f.heldPK, typ)
+		if err := a.describe(ctx, f); err != nil {
+			return fmt.Errorf("read the columns of %s in the dataset: %w", f.name, safe(err))
 		}
 		sql := fmt.Sprintf("CREATE TEMP TABLE %s ON COMMIT DELETE ROWS AS SELECT %s FROM %s WHERE false", f.stage, f.columnList(), f.quoted())
 		if _, err := a.conn.Exec(ctx, sql); err != nil {
@@ -79,10 +77,58 @@ func (a *applier) begin(ctx context.Context) error {
 		return fmt.Errorf("begin to apply: %w", safe(err))
 	}
 	a.tx, a.rows, a.subjects, a.written = tx, 0, 0, 0
+	a.at, a.marked = [2]tally{a.keep()}, false
 	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL DEFERRED"); err != nil {
 		return fmt.Errorf("begin to apply: %w", safe(err))
 	}
 	return nil
+}
+
+// tally is what an applier counts of what it wrote.
+type tally struct {
+	rows, subjects, written int64
+	cells                   map[string]int64
+}
+
+func (a *applier) keep() tally {
+	t := tally{rows: a.rows, subjects: a.subjects, written: a.written}
+	if a.cells != nil {
+		t.cells = maps.Clone(a.cells.counts)
+	}
+	return t
+}
+
+func (a *applier) restore(t tally) {
+	a.rows, a.subjects, a.written = t.rows, t.subjects, t.written
+	if a.cells != nil {
+		a.cells.counts = maps.Clone(t.cells)
+	}
+}
+
+// rollback takes the transaction back, and the counts with it.
+func (a *applier) rollback(ctx context.Context) {
+	_ = a.tx.Rollback(ctx) // where the connection is gone, the server rolls back by itself
+	a.restore(a.at[0])
+}
+
+// mark is a place within the transaction that back returns to.
+func (a *applier) mark(ctx context.Context) error {
+	a.at[1] = a.keep()
+	sql := "SAVEPOINT part"
+	if a.marked {
+		sql = "RELEASE SAVEPOINT part; SAVEPOINT part"
+	}
+	a.marked = true
+	if _, err := a.conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		return fmt.Errorf("mark a part: %w", safe(err))
+	}
+	return nil
+}
+
+func (a *applier) back(ctx context.Context) error {
+	a.restore(a.at[1])
+	_, err := a.tx.Exec(ctx, "ROLLBACK TO SAVEPOINT part")
+	return safe(err)
 }
 
 // empty takes all rows of a table away, for a TRUNCATE at the source.

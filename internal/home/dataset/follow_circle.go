@@ -15,20 +15,19 @@ type circleOf struct {
 	fresh map[*followed][]*changed // added since they were last loaded
 }
 
-func (c *circleOf) add(f *followed, keys map[string]flow.Touch) {
+func newCircleOf(s *settler) *circleOf {
+	return &circleOf{s: s, rows: map[*followed]map[string]*changed{}, fresh: map[*followed][]*changed{}}
+}
+
+func (c *circleOf) add(f *followed, rows ...*changed) {
 	if c.rows[f] == nil {
 		c.rows[f] = map[string]*changed{}
 	}
-	if c.fresh == nil {
-		c.fresh = map[*followed][]*changed{}
-	}
-	for k, touch := range keys {
-		if c.rows[f][k] != nil {
-			continue
+	for _, r := range rows {
+		if c.rows[f][r.key] == nil {
+			c.rows[f][r.key] = r
+			c.fresh[f] = append(c.fresh[f], r)
 		}
-		r := &changed{key: k, touch: touch}
-		c.rows[f][k] = r
-		c.fresh[f] = append(c.fresh[f], r)
 	}
 }
 
@@ -45,7 +44,7 @@ func (c *circleOf) list(f *followed) []*changed {
 // decide settles which rows belong, taking in more of the circle until nothing changes.
 func (c *circleOf) decide(ctx context.Context, group []*followed) error {
 	for {
-		c.s.p.resetMembers() // what was inside may have become one of the rows to decide
+		c.s.p.resetMembers(group...) // what was inside may have become one of the rows to decide
 		for _, f := range group {
 			if err := c.load(ctx, f); err != nil {
 				return err
@@ -74,18 +73,30 @@ func (c *circleOf) decide(ctx context.Context, group []*followed) error {
 	}
 }
 
-// load reads rows that were added, and whether the dataset holds them.
+// load reads rows that were added and are not known, and whether the dataset holds them.
 func (c *circleOf) load(ctx context.Context, f *followed) error {
 	rows := c.fresh[f]
 	delete(c.fresh, f)
-	keys := make([][]string, len(rows))
-	for i, r := range rows {
-		keys[i] = flow.SplitKey(r.key)
+	if err := c.s.read(ctx, f, rows); err != nil || !f.held {
+		return err
+	}
+	return c.s.a.present(ctx, f, rows)
+}
+
+// read reads rows that are not known.
+func (s *settler) read(ctx context.Context, f *followed, rows []*changed) error {
+	unknown := map[string]*changed{}
+	var keys [][]string
+	for _, r := range rows {
+		if !r.known {
+			unknown[r.key] = r
+			keys = append(keys, flow.SplitKey(r.key))
+		}
 	}
 	twice := false
 	err := inParts(keys, func(part [][]string) error {
-		return c.s.v.fetch(ctx, f, f.pk, part, func(line []byte) {
-			if r := c.rows[f][f.keyOf(line)]; r != nil {
+		return s.fetch(ctx, f, f.pk, part, func(line []byte) {
+			if r := unknown[f.keyOf(line)]; r != nil {
 				twice = twice || r.line != nil
 				r.line = line
 			}
@@ -94,10 +105,10 @@ func (c *circleOf) load(ctx context.Context, f *followed) error {
 	if twice {
 		return &staleError{"table " + f.name + " has two rows of one key: the key that the catalog names does not tell its rows apart"}
 	}
-	if err != nil || !f.held {
-		return err
+	for _, r := range unknown {
+		r.known = err == nil
 	}
-	return c.s.a.present(ctx, f, rows)
+	return err
 }
 
 func (c *circleOf) there(f *followed) []*changed {
@@ -120,7 +131,7 @@ func (c *circleOf) references(ctx context.Context, f *followed, rows []*changed,
 		for _, r := range rows {
 			fields := splitLine(nil, r.line[:len(r.line)-1])
 			k, null, ok := ref.reader.read(fields)
-			if null || !ok || known[k] != nil || gone[k] {
+			if null || !ok || known[k] != nil || gone[k] || ref.target.in.has(k) || ref.target.out.has(k) {
 				continue
 			}
 			wanted[k] = valuesOf(fields, places)
@@ -128,9 +139,9 @@ func (c *circleOf) references(ctx context.Context, f *followed, rows []*changed,
 		to := c.s.p.of[ref.to]
 		var absent func(string)
 		if grow && f.circle > 0 && to.circle == f.circle {
-			absent = func(k string) { c.add(to, map[string]flow.Touch{k: 0}) }
+			absent = func(k string) { c.add(to, &changed{key: k}) }
 		}
-		fates, err := c.s.fates(ctx, ref.target, wanted, absent)
+		fates, err := c.s.fates(ctx, ref, wanted, absent)
 		if err != nil {
 			return err
 		}
@@ -242,7 +253,7 @@ func (c *circleOf) spread(ctx context.Context, f *followed) error {
 		if f.circle == 0 || child.from.circle != f.circle {
 			continue
 		}
-		err := c.s.descend(ctx, f, child, c.list(f), func(key string) { c.add(child.from, map[string]flow.Touch{key: 0}) })
+		err := c.s.descend(ctx, f, child, c.list(f), func(key string) { c.add(child.from, &changed{key: key}) })
 		if err != nil {
 			return err
 		}

@@ -53,7 +53,7 @@ func (v *sight) mark(ctx context.Context) (marker, error) {
 // snapshot: then the stream, which is read to the end of the log after it, shows that the
 // marker is flushed before it is relied on.
 func (f *follower) renew(ctx context.Context) error {
-	if time.Since(f.marked) < markEvery {
+	if time.Since(f.marked) < markEvery || f.next.word != "" {
 		return nil
 	}
 	m, err := f.v.mark(ctx)
@@ -64,9 +64,10 @@ func (f *follower) renew(ctx context.Context) error {
 	return nil
 }
 
-// keep saves a new marker in the transaction that saves the position.
-func (f *follower) keep(ctx context.Context) error {
-	if f.next.word == "" {
+// keep saves a new marker in the transaction that saves the position, once the position has
+// passed it.
+func (f *follower) keep(ctx context.Context, position flow.LSN) error {
+	if f.next.word == "" || position < f.next.after {
 		return nil
 	}
 	_, err := f.a.tx.Exec(ctx, "UPDATE trefoil_care.marker SET word = $1, before = $2::text::pg_lsn, after = $3::text::pg_lsn",
@@ -79,7 +80,7 @@ func (f *follower) keep(ctx context.Context) error {
 
 // confirm lets the source forget what is durable, but for the marker.
 func (f *follower) confirm(position flow.LSN) {
-	if f.next.word != "" {
+	if f.next.word != "" && position >= f.next.after {
 		f.kept, f.next = f.next, marker{}
 	}
 	if f.kept.word != "" {

@@ -27,24 +27,35 @@ type followed struct {
 	rows     *rowReader
 	caught   *capture
 	children []*childOf
-	sweep    string // the column of residence's change, where time alone ends membership
+	loose    bool     // its key is the catalog's word, and not the source's primary key
+	to       *written // how it is written; nil when it is not held
+	sweep    string   // the column of residence's change, where time alone ends membership
 }
 
 // childOf is a reference seen from the table it leads to.
 type childOf struct {
-	from *followed
-	ref  *reference
+	from    *followed
+	ref     *reference
+	guarded bool // the dataset has its foreign key
 }
 
-// capture keeps the line that a rowReader just made.
+// capture keeps the line that a rowReader just made, beside others made before and after.
 type capture struct {
 	hi, lo uint64
 	line   []byte
 	got    bool
+	room   []byte
 }
 
+const captureRoom = 64 << 10
+
 func (c *capture) add(hi, lo uint64, line []byte) error {
-	c.hi, c.lo, c.line, c.got = hi, lo, append([]byte(nil), line...), true
+	if len(line) > cap(c.room)-len(c.room) {
+		c.room = make([]byte, 0, max(captureRoom, len(line)))
+	}
+	n := len(c.room)
+	c.room = append(c.room, line...)
+	c.hi, c.lo, c.line, c.got = hi, lo, c.room[n:len(c.room):len(c.room)], true
 	return nil
 }
 
@@ -129,6 +140,7 @@ func (f *followed) checkKey() error {
 		return errors.New("it is in a circle of references, and not in the dataset")
 	}
 	f.pk = f.rowKey().Columns
+	f.loose = !slices.Equal(f.pk, f.src.PrimaryKey.Columns)
 	if !f.held {
 		return nil
 	}
@@ -164,25 +176,40 @@ func (p *followPlan) link(f *followed) error {
 	return fmt.Errorf("table %s cannot be followed: its column %s of changed residence is neither date nor timestamp", f.name, f.sweep)
 }
 
-// keys are those that the change stream is asked for.
-func (p *followPlan) keys() map[string][]string {
-	out := map[string][]string{}
+// wanted is what the change stream is asked for.
+func (p *followPlan) wanted() map[string]flow.Table {
+	out := map[string]flow.Table{}
 	for _, f := range p.all {
-		out[f.name] = f.pk
+		t := flow.Table{Key: f.pk, Columns: f.read}
+		for _, name := range f.read {
+			t.Types = append(t.Types, f.src.Column(name).TypeOID)
+		}
+		out[f.name] = t
 	}
 	return out
 }
 
-// resetMembers empties the sets that references are looked up in.
-func (p *followPlan) resetMembers() {
+// resetMembers empties the sets that references to the tables of a group are looked up in;
+// without a group, all of them.
+func (p *followPlan) resetMembers(group ...*followed) {
 	budget := &atomic.Int64{}
-	budget.Store(1 << 40) // what is looked up is bounded by the chunk
+	budget.Store(1 << 40) // what is looked up is bounded by the batch
 	for _, f := range p.all {
 		for _, r := range f.refs {
+			if len(group) > 0 && (group[0].circle == 0 || !slices.Contains(group, p.of[r.to])) {
+				continue
+			}
 			r.target.in = &keySet{whole: r.target.whole, budget: budget}
 			r.target.out = &keySet{whole: r.target.whole, budget: budget}
 		}
 	}
+}
+
+// awayBudget bounds what is remembered of a large transaction's references.
+func (p *followPlan) awayBudget() *atomic.Int64 {
+	budget := &atomic.Int64{}
+	budget.Store(32 << 20)
+	return budget
 }
 
 // fieldsOf makes a row of which only the key is known.

@@ -20,34 +20,58 @@ type sight struct {
 	conn  *pgx.Conn
 	guard *pgx.Conn
 	pulse *pgx.Conn // commits an empty transaction now and then, so that the log is flushed
+	watch *pgx.Conn // glances
 }
 
 // lookups make the source find rows by index, whatever it thinks of the number of keys.
 const lookups = `; SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off; SET application_name = 'trefoil flow'`
 
 func openView(ctx context.Context, dsn string) (*sight, error) {
-	conn, err := connect(ctx, dsn, lookups)
-	if err != nil {
-		return nil, fmt.Errorf("connect to the source: %w", err)
+	v := &sight{}
+	for _, c := range []struct {
+		to   **pgx.Conn
+		more string
+	}{{&v.conn, lookups}, {&v.guard, lookups}, {&v.watch, lookups}, {&v.pulse, "; SET synchronous_commit = local; SET application_name = 'trefoil flow'"}} {
+		conn, err := connect(ctx, dsn, c.more)
+		if err != nil {
+			v.close()
+			return nil, fmt.Errorf("connect to the source: %w", err)
+		}
+		*c.to = conn
 	}
-	guard, err := connect(ctx, dsn, lookups)
-	if err != nil {
-		closeConn(conn)
-		return nil, fmt.Errorf("connect to the source: %w", err)
-	}
-	pulse, err := connect(ctx, dsn, "; SET synchronous_commit = local; SET application_name = 'trefoil flow'")
-	if err != nil {
-		closeConn(conn)
-		closeConn(guard)
-		return nil, fmt.Errorf("connect to the source: %w", err)
-	}
-	return &sight{conn: conn, guard: guard, pulse: pulse}, nil
+	return v, nil
 }
 
 func (v *sight) close() {
-	closeConn(v.conn)
-	closeConn(v.guard)
-	closeConn(v.pulse)
+	for _, c := range []*pgx.Conn{v.conn, v.guard, v.watch, v.pulse} {
+		if c != nil {
+			closeConn(c)
+		}
+	}
+}
+
+// stamp changes whenever columns of the tables are altered, and never comes back to what it was.
+type stamp struct{ keys, columns string }
+
+// stampOf reads which transactions last wrote what the catalogue says of the columns.
+func stampOf(ctx context.Context, conn *pgx.Conn, p *followPlan) (s stamp, err error) {
+	var oids, of []uint32
+	var keys []string
+	for _, f := range p.all {
+		oids = append(oids, f.src.OID)
+		for _, name := range f.pk {
+			of, keys = append(of, f.src.OID), append(keys, name)
+		}
+	}
+	err = conn.QueryRow(ctx, `SELECT coalesce(pg_catalog.md5(pg_catalog.string_agg(one, ',' ORDER BY one) FILTER (WHERE key)), ''),
+			coalesce(pg_catalog.md5(pg_catalog.string_agg(one, ',' ORDER BY one)), '')
+		FROM (SELECT a.attrelid || ' ' || a.attnum || ' ' || a.xmin::text AS one,
+			(a.attrelid, a.attname::text) IN (SELECT * FROM unnest($2::oid[], $3::text[])) AS key
+			FROM pg_catalog.pg_attribute a WHERE a.attrelid = ANY ($1::oid[]) AND a.attnum > 0) x`, oids, of, keys).Scan(&s.keys, &s.columns)
+	if err != nil {
+		return s, fmt.Errorf("read when tables were altered: %w", safe(err))
+	}
+	return s, nil
 }
 
 // beat makes the source flush its log. What is written there while nobody commits (hint bits,
@@ -102,7 +126,7 @@ const basisOf = "(basis)"
 
 // fetch reads the rows of f whose columns have one of the keys, in the text of COPY; each
 // line ends in a newline and is the callee's to keep.
-func (v *sight) fetch(ctx context.Context, f *followed, columns []string, keys [][]string, each func(line []byte)) error {
+func (v *sight) fetch(ctx context.Context, conn *pgx.Conn, f *followed, columns []string, keys [][]string, each func(line []byte)) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -114,7 +138,7 @@ func (v *sight) fetch(ctx context.Context, f *followed, columns []string, keys [
 		}
 	}
 	sql := fmt.Sprintf("SELECT %s FROM (SELECT DISTINCT * FROM %s) k JOIN %s t ON %s", quotedList("t.", f.read), unnest(types), f.quoted(), joined(columns))
-	rr := v.conn.PgConn().ExecParams(ctx, sql, arrays(keys, len(columns)), nil, nil, nil)
+	rr := conn.PgConn().ExecParams(ctx, sql, arrays(keys, len(columns)), nil, nil, nil)
 	for rr.NextRow() {
 		each(lineOf(rr.Values()))
 	}

@@ -109,6 +109,9 @@ func (f *follower) remake(ctx context.Context, conn *pgx.Conn) (slot *flow.Slot,
 	if err := flow.DropSlot(ctx, conn, name); err != nil {
 		return nil, nil, err
 	}
+	if f.state.stamp, err = stampOf(ctx, conn, f.p); err != nil {
+		return nil, nil, err
+	}
 	if err := flow.CreateSlot(ctx, conn, name); err != nil {
 		return nil, nil, err
 	}
@@ -183,9 +186,7 @@ func (f *follower) mend(ctx context.Context, m *mending, at flow.LSN, shape map[
 		return err
 	}
 	if err := f.mendRows(ctx, m, at, h, why); err != nil {
-		undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
-		defer cancel()
-		_ = f.a.tx.Rollback(undo) // where the connection is gone, the server rolls back by itself
+		f.undo(ctx)
 		return err
 	}
 	if err := f.a.tx.Commit(ctx); err != nil {
@@ -195,15 +196,17 @@ func (f *follower) mend(ctx context.Context, m *mending, at flow.LSN, shape map[
 }
 
 func (f *follower) mendRows(ctx context.Context, m *mending, at flow.LSN, h flow.Horizon, why string) error {
-	s := &settler{p: f.p, v: f.v, a: f.a, dirty: map[*followed]map[string]flow.Touch{}}
+	f.p.resetMembers()
+	s := &settler{p: f.p, v: f.v, peek: f.v, a: f.a, thorough: true, dirty: map[*followed]*dirty{}}
 	for i := len(f.p.all) - 1; i >= 0; i-- { // those that refer to others first
 		t := f.p.all[i]
 		if t.choose != nil {
 			t.choose.at = h.On
 		}
+		s.dirty[t] = newDirty(nil, false)
 		for of, keys := range m.dirty {
 			if of.name == t.name {
-				s.dirty[t] = keys
+				s.dirty[t].touch(keys)
 			}
 		}
 		var gone []*changed
@@ -223,7 +226,7 @@ func (f *follower) mendRows(ctx context.Context, m *mending, at flow.LSN, h flow
 	if err := s.all(ctx); err != nil {
 		return err
 	}
-	if err := f.a.save(ctx, at, h, f.state.swept, s.orphans); err != nil {
+	if err := f.a.save(ctx, at, h.At, &h, f.state.swept, s.orphans, f.state.stamp); err != nil {
 		return err
 	}
 	note := Drift{Kind: DriftResynced, What: why, Done: fmt.Sprintf("compared with the source by digests, %d rows mended; not built again", m.n)}

@@ -3,7 +3,7 @@ package dataset
 import (
 	"context"
 	"slices"
-	"sort"
+	"strings"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 )
@@ -17,12 +17,58 @@ import (
 type changed struct {
 	key     string
 	touch   flow.Touch // 0: nobody wrote it, but what it refers to may have changed
-	line    []byte     // as of the snapshot, nil when it is not there
+	known   bool       // line is what it is; else it is to be read
+	line    []byte     // as of the batch's end, nil when it is not there
 	present bool       // in the dataset before
 	alive   bool       // in the dataset from now on
 	outcome []byte     // line as the dataset holds it
 	hi, lo  uint64
 	heldKey []string
+}
+
+// dirty is the rows of one table that a batch has to decide.
+type dirty struct {
+	rows  []*changed
+	batch *flow.Rows
+	more  map[string]bool // rows that the batch did not touch
+}
+
+// newDirty takes what a batch says of a table; values of the stream only where they are trusted.
+func newDirty(r *flow.Rows, trusted bool) *dirty {
+	d := &dirty{batch: r}
+	if r == nil {
+		return d
+	}
+	all := make([]changed, len(r.List))
+	d.rows = make([]*changed, len(all))
+	for i := range r.List {
+		from := &r.List[i]
+		all[i] = changed{key: from.Key, touch: from.Touch}
+		if trusted {
+			all[i].known, all[i].line = from.Known, from.Line
+		}
+		d.rows[i] = &all[i]
+	}
+	return d
+}
+
+// add takes in a row that nobody touched.
+func (d *dirty) add(key string) {
+	if d.batch != nil && d.batch.Find(key) != nil || d.more[key] {
+		return
+	}
+	if d.more == nil {
+		d.more = map[string]bool{}
+	}
+	d.more[key] = true
+	d.rows = append(d.rows, &changed{key: key})
+}
+
+// touch takes in rows of which only the keys are known.
+func (d *dirty) touch(keys map[string]flow.Touch) {
+	for k, touch := range keys {
+		d.rows = append(d.rows, &changed{key: k, touch: touch})
+	}
 }
 
 // fate of a row that a reference leads to.
@@ -34,17 +80,31 @@ const (
 	inside
 )
 
-// chunkRows is how many rows are decided at a time, circles apart.
+// chunkRows is how many rows are decided at a time, circles and plain tables apart.
 const chunkRows = 4096
 
-// settler decides and applies one batch.
+// settler decides and applies one part of a batch.
 type settler struct {
-	p     *followPlan
-	v     *sight
-	a     *applier
-	dirty map[*followed]map[string]flow.Touch
+	p        *followPlan
+	v        *sight // nil: the source is not looked at
+	peek     *sight // tells whether rows are there at all
+	a        *applier
+	thorough bool // what foreign keys of the source promise of the rest of the batch is not relied on
+	away     map[*members]*keySet
+	dirty    map[*followed]*dirty
 
 	orphans int64
+}
+
+// fetch reads rows by key as of the batch's snapshot.
+func (s *settler) fetch(ctx context.Context, f *followed, columns []string, keys [][]string, each func(line []byte)) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	if s.v == nil {
+		return errLook
+	}
+	return s.v.fetch(ctx, s.v.conn, f, columns, keys, each)
 }
 
 // all goes through the tables in the order of their references.
@@ -63,8 +123,13 @@ func (s *settler) all(ctx context.Context) error {
 				}
 			}
 		}
+		some := false
 		for _, g := range group {
 			done[g] = true
+			some = some || len(s.dirty[g].rows) > 0
+		}
+		if !some {
+			continue
 		}
 		if err := s.group(ctx, group); err != nil {
 			return err
@@ -74,29 +139,26 @@ func (s *settler) all(ctx context.Context) error {
 }
 
 func (s *settler) group(ctx context.Context, group []*followed) error {
-	if group[0].circle > 0 {
-		c := &circleOf{s: s, rows: map[*followed]map[string]*changed{}}
-		for _, f := range group {
-			c.add(f, s.dirty[f])
+	f := group[0]
+	if f.circle > 0 {
+		c := newCircleOf(s)
+		for _, g := range group {
+			c.add(g, s.dirty[g].rows...)
 		}
 		return s.chunk(ctx, group, c)
 	}
-	f := group[0]
-	keys := make([]string, 0, len(s.dirty[f]))
-	for k := range s.dirty[f] {
-		keys = append(keys, k)
+	if s.plain(f) {
+		return s.fast(ctx, f, s.dirty[f].rows)
 	}
-	sort.Strings(keys)
-	for len(keys) > 0 {
-		n := min(chunkRows, len(keys))
-		c := &circleOf{s: s, rows: map[*followed]map[string]*changed{}}
-		for _, k := range keys[:n] {
-			c.add(f, map[string]flow.Touch{k: s.dirty[f][k]})
-		}
+	rows := slices.SortedFunc(slices.Values(s.dirty[f].rows), func(a, b *changed) int { return strings.Compare(a.key, b.key) })
+	for len(rows) > 0 {
+		n := min(chunkRows, len(rows))
+		c := newCircleOf(s)
+		c.add(f, rows[:n]...)
 		if err := s.chunk(ctx, group, c); err != nil {
 			return err
 		}
-		keys = keys[n:]
+		rows = rows[n:]
 	}
 	return nil
 }
@@ -113,21 +175,46 @@ func (s *settler) chunk(ctx context.Context, group []*followed, c *circleOf) err
 				return err
 			}
 		}
-		for _, child := range f.children {
-			if f.circle > 0 && child.from.circle == f.circle {
+		if err := s.pass(ctx, f, rows); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pass takes in rows that refer to rows whose part in the dataset changed.
+func (s *settler) pass(ctx context.Context, f *followed, rows []*changed) error {
+	if err := s.expected(f, rows); err != nil {
+		return err
+	}
+	for _, child := range f.children {
+		if f.circle > 0 && child.from.circle == f.circle {
+			continue
+		}
+		if err := s.descend(ctx, f, child, rows, s.dirty[child.from].add); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// expected finds rows that came into the dataset and that rows of an earlier part of the
+// batch referred to in vain.
+func (s *settler) expected(f *followed, rows []*changed) error {
+	if s.away == nil || s.v != nil {
+		return nil
+	}
+	for _, k := range f.keys {
+		away := s.away[k.members]
+		if away == nil {
+			continue
+		}
+		for _, r := range rows {
+			if r.line == nil || r.present || !r.alive && f.held {
 				continue
 			}
-			if err := s.descend(ctx, f, child, rows, func(key string) {
-				m := s.dirty[child.from]
-				if m == nil {
-					m = map[string]flow.Touch{}
-					s.dirty[child.from] = m
-				}
-				if _, there := m[key]; !there {
-					m[key] = 0
-				}
-			}); err != nil {
-				return err
+			if v, null, ok := k.reader.read(splitLine(nil, r.line[:len(r.line)-1])); !null && ok && away.has(v) {
+				return errLook
 			}
 		}
 	}
@@ -138,7 +225,7 @@ func (s *settler) chunk(ctx context.Context, group []*followed, c *circleOf) err
 func (s *settler) descend(ctx context.Context, f *followed, child *childOf, rows []*changed, found func(key string)) error {
 	var keys [][]string
 	for _, r := range rows {
-		if !r.passesOn(f, child) {
+		if !s.passesOn(r, f, child) {
 			continue
 		}
 		if k := f.columnsOf(r, child.ref.target.of); k != nil {
@@ -146,7 +233,7 @@ func (s *settler) descend(ctx context.Context, f *followed, child *childOf, rows
 		}
 	}
 	return inParts(keys, func(part [][]string) error {
-		return s.v.fetch(ctx, child.from, child.ref.columns, part, func(line []byte) { found(child.from.keyOf(line)) })
+		return s.fetch(ctx, child.from, child.ref.columns, part, func(line []byte) { found(child.from.keyOf(line)) })
 	})
 }
 
@@ -162,10 +249,14 @@ func inParts(keys [][]string, do func([][]string) error) error {
 }
 
 // passesOn says that rows which refer to this one may belong otherwise than before. A row
-// that was only inserted has, under a foreign key, none that were there before it.
-func (r *changed) passesOn(f *followed, child *childOf) bool {
-	if child.ref.source != nil && r.touch == flow.Inserted {
-		return false
+// that was only inserted has, under a foreign key of the source, none that were there before
+// it; one that is gone there has none at all, or the dataset's own foreign key says so at
+// commit, and the batch is done again as of a snapshot.
+func (s *settler) passesOn(r *changed, f *followed, child *childOf) bool {
+	if fk := child.ref.source; fk != nil && !s.thorough {
+		if r.touch == flow.Inserted || r.known && r.line == nil && r.touch&flow.Deleted != 0 && child.guarded && fk.Valid {
+			return false
+		}
 	}
 	if !f.held {
 		return true
@@ -212,9 +303,10 @@ func (m *members) own() *keyReader {
 	return nil
 }
 
-// fates finds what became of the rows that references to m lead to, other than those the
-// caller knows. absent is told of rows that are at the source and not in the dataset.
-func (s *settler) fates(ctx context.Context, m *members, wanted map[key][]string, absent func(key string)) (map[key]fate, error) {
+// fates finds what became of the rows that a reference leads to, other than those the caller
+// knows. absent is told of rows that are at the source and not in the dataset.
+func (s *settler) fates(ctx context.Context, ref *reference, wanted map[key][]string, absent func(key string)) (map[key]fate, error) {
+	m := ref.target
 	to := s.p.of[m.table]
 	out := make(map[key]fate, len(wanted))
 	if len(wanted) == 0 {
@@ -234,14 +326,17 @@ func (s *settler) fates(ctx context.Context, m *members, wanted map[key][]string
 				ask[k] = v
 			}
 		}
-	}
-	keys := make([][]string, 0, len(ask))
-	for _, v := range ask {
-		keys = append(keys, v)
+		switch {
+		case s.v != nil || len(ask) == 0:
+		case absent != nil: // rows of a circle that keep each other out might come in together
+			return nil, errLook
+		default:
+			return out, s.there(ctx, ref, ask, out)
+		}
 	}
 	var rows []*changed
-	err := inParts(keys, func(part [][]string) error {
-		return s.v.fetch(ctx, to, m.of, part, func(line []byte) { rows = append(rows, &changed{key: to.keyOf(line), line: line}) })
+	err := inParts(values(ask), func(part [][]string) error {
+		return s.fetch(ctx, to, m.of, part, func(line []byte) { rows = append(rows, &changed{key: to.keyOf(line), known: true, line: line}) })
 	})
 	if err != nil || len(rows) == 0 {
 		return out, err
@@ -263,6 +358,53 @@ func (s *settler) fates(ctx context.Context, m *members, wanted map[key][]string
 		}
 	}
 	return out, nil
+}
+
+func values(m map[key][]string) [][]string {
+	out := make([][]string, 0, len(m))
+	for _, v := range m {
+		out = append(out, v)
+	}
+	return out
+}
+
+// there decides without a snapshot of rows that are not in the dataset: they are outside
+// where the source has them. A foreign key of the source promises that; without one, or where
+// it matters to the row that refers to it, the source is asked whether they are there at all.
+// One that is not makes the batch look.
+func (s *settler) there(ctx context.Context, ref *reference, ask map[key][]string, out map[key]fate) error {
+	m := ref.target
+	to := s.p.of[m.table]
+	if hard := ref.subject || len(ref.soft) == 0; !hard || ref.source == nil || !ref.source.Valid {
+		found := map[key]bool{}
+		own := m.own()
+		err := inParts(values(ask), func(part [][]string) error {
+			return s.peek.fetch(ctx, s.peek.watch, to, m.of, part, func(line []byte) {
+				if k, null, ok := own.read(splitLine(nil, line[:len(line)-1])); !null && ok {
+					found[k] = true
+				}
+			})
+		})
+		if err != nil {
+			return err
+		}
+		if len(found) < len(ask) {
+			return errLook
+		}
+	}
+	for k := range ask {
+		out[k] = outside
+		if s.away == nil {
+			continue
+		}
+		if s.away[m] == nil {
+			s.away[m] = &keySet{whole: m.whole, budget: s.p.awayBudget()}
+		}
+		if !s.away[m].add(k) {
+			return errLook
+		}
+	}
+	return nil
 }
 
 // belonging says of rows that nobody touched whether they belong: what the dataset holds

@@ -215,8 +215,12 @@ func (f *follower) build(ctx context.Context, conn *pgx.Conn) (err error) {
 	if !maps.Equal(before, after) {
 		return errors.New("tables changed at the source while the dataset was built")
 	}
+	h, err := flow.Look(ctx, conn)
+	if err != nil {
+		return err
+	}
 	f.state.Slot, f.state.shape = flow.SlotName(f.name), before
-	if err := f.t.hand(ctx, f.p, f.state, slot.Confirmed); err != nil {
+	if err := f.t.hand(ctx, f.p, f.state, slot.Confirmed, h.At); err != nil {
 		return err
 	}
 	handed = true

@@ -28,10 +28,12 @@ type FlowState struct {
 	Rows      int64 // written or looked at
 	Orphans   int64 // rows that lead to no row of the source, each time they were looked at
 
-	system string
-	hash   string
-	shape  map[string]string
-	swept  time.Time
+	system  string
+	through string // what came before it may be in the dataset too, in part
+	stamp   stamp
+	hash    string
+	shape   map[string]string
+	swept   time.Time
 }
 
 const (
@@ -51,10 +53,12 @@ var errTooFew = fmt.Errorf("%w: the dataset is emptied", ErrFewSubjects)
 func readFlow(ctx context.Context, conn *pgx.Conn) (*FlowState, error) {
 	var s FlowState
 	var shape []byte
-	err := conn.QueryRow(ctx, `SELECT f.state, f.reason, f.slot, f.position::text, d.snapshot_at, f.applied_at, f.batches, f.rows, f.orphans,
+	err := conn.QueryRow(ctx, `SELECT f.state, f.reason, f.slot, f.position::text, f.through::text, f.altered_keys, f.altered, d.snapshot_at, f.applied_at, f.batches, f.rows, f.orphans,
 		f.system, d.definition_hash, f.shape, f.swept_at FROM trefoil_info.flow f CROSS JOIN trefoil_info.dataset d`).Scan(&s.State, &s.Reason, &s.Slot,
-		&s.Position, &s.FreshAsOf, &s.AppliedAt, &s.Batches, &s.Rows, &s.Orphans, &s.system, &s.hash, &shape, &s.swept)
+		&s.Position, &s.through, &s.stamp.keys, &s.stamp.columns, &s.FreshAsOf, &s.AppliedAt, &s.Batches, &s.Rows, &s.Orphans, &s.system, &s.hash, &shape, &s.swept)
 	switch {
+	case sqlState(err) == "42703":
+		return &FlowState{State: stale, Reason: "it followed in the way of an older version", Position: "0/0", through: "0/0"}, nil
 	case sqlState(err) == "42P01" || sqlState(err) == "3F000" || errors.Is(err, pgx.ErrNoRows):
 		return nil, nil
 	case err != nil:
@@ -86,8 +90,9 @@ func (b *Builder) Flow(ctx context.Context, name string) (*FlowState, error) {
 
 // hand gives a dataset that was just built to the flow: its foreign keys are checked at the
 // end of a transaction from now on, columns that a later row may hold as NULL allow it, and
-// the position is where the change stream must be read from.
-func (t *target) hand(ctx context.Context, p *followPlan, s *FlowState, at flow.LSN) error {
+// the position is where the change stream must be read from; what came before through may be
+// in the dataset already.
+func (t *target) hand(ctx context.Context, p *followPlan, s *FlowState, at, through flow.LSN) error {
 	conn, err := t.session(ctx)
 	if err != nil {
 		return err
@@ -105,12 +110,12 @@ func (t *target) hand(ctx context.Context, p *followPlan, s *FlowState, at flow.
 			return err
 		}
 		if err := execAll(ctx, tx, `CREATE TABLE trefoil_info.flow (state text NOT NULL, reason text NOT NULL, slot text NOT NULL, system text NOT NULL,
-			position pg_lsn NOT NULL, shape jsonb NOT NULL, swept_at timestamptz NOT NULL, applied_at timestamptz NOT NULL,
+			position pg_lsn NOT NULL, through pg_lsn NOT NULL, altered_keys text NOT NULL, altered text NOT NULL, shape jsonb NOT NULL, swept_at timestamptz NOT NULL, applied_at timestamptz NOT NULL,
 			batches bigint NOT NULL, rows bigint NOT NULL, orphans bigint NOT NULL)`, meetTable); err != nil {
 			return fmt.Errorf("hand the dataset to the flow: %w", safe(err))
 		}
-		_, err := tx.Exec(ctx, `INSERT INTO trefoil_info.flow SELECT 'following', '', $1, $2, $3::text::pg_lsn, $4::text::jsonb, snapshot_at,
-			pg_catalog.clock_timestamp(), 0, 0, orphans FROM trefoil_info.dataset`, s.Slot, s.system, at.String(), string(shape))
+		_, err := tx.Exec(ctx, `INSERT INTO trefoil_info.flow SELECT 'following', '', $1, $2, $3::text::pg_lsn, $5::text::pg_lsn, $6, $7, $4::text::jsonb, snapshot_at,
+			pg_catalog.clock_timestamp(), 0, 0, orphans FROM trefoil_info.dataset`, s.Slot, s.system, at.String(), string(shape), through.String(), s.stamp.keys, s.stamp.columns)
 		if err != nil {
 			return fmt.Errorf("hand the dataset to the flow: %w", safe(err))
 		}
@@ -151,17 +156,22 @@ func loosen(ctx context.Context, tx pgx.Tx, p *followPlan) error {
 	return nil
 }
 
-// save writes the position and the freshness in the transaction that writes the rows.
-func (a *applier) save(ctx context.Context, at flow.LSN, h flow.Horizon, swept time.Time, orphans int64) error {
-	smallest := any(nil)
+// save writes the position and the freshness in the transaction that writes the rows. Without
+// a horizon the dataset is as fresh as it was.
+func (a *applier) save(ctx context.Context, at, through flow.LSN, h *flow.Horizon, swept time.Time, orphans int64, s stamp) error {
+	smallest, fresh := any(nil), any(nil)
 	if a.cells != nil && a.written > 0 {
 		smallest = a.cells.smallest()
 	}
+	if h != nil {
+		fresh = h.On
+	}
 	_, err := a.tx.Exec(ctx, `UPDATE trefoil_info.flow SET position = $1::text::pg_lsn, applied_at = pg_catalog.clock_timestamp(), swept_at = $2,
-		batches = batches + 1, rows = rows + $3, orphans = orphans + $4`, at.String(), swept, a.written, orphans)
+		batches = batches + 1, rows = rows + $3, orphans = orphans + $4, through = $5::text::pg_lsn, altered_keys = $6, altered = $7`,
+		at.String(), swept, a.written, orphans, through.String(), s.keys, s.columns)
 	if err == nil {
-		_, err = a.tx.Exec(ctx, `UPDATE trefoil_info.dataset SET snapshot_at = $1, rows = rows + $2, subjects = subjects + $3,
-			smallest_cell = coalesce($4, smallest_cell), orphans = orphans + $5`, h.On, a.rows, a.subjects, smallest, orphans)
+		_, err = a.tx.Exec(ctx, `UPDATE trefoil_info.dataset SET snapshot_at = coalesce($1::timestamptz, snapshot_at), rows = rows + $2, subjects = subjects + $3,
+			smallest_cell = coalesce($4, smallest_cell), orphans = orphans + $5`, fresh, a.rows, a.subjects, smallest, orphans)
 	}
 	if err != nil {
 		return fmt.Errorf("save the position: %w", safe(err))

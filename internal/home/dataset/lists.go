@@ -8,7 +8,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/trefoil-eu/trefoil/internal/home/flow"
 	"github.com/trefoil-eu/trefoil/internal/home/transform"
 )
 
@@ -111,9 +110,8 @@ func otherwise(a, b map[string]bool) []string {
 	return out
 }
 
-// renewLists looks at the lists, and has the batch in progress decide again about the persons
-// of whom they say otherwise. What the dataset rests on changes in the batch's transaction.
-func (f *follower) renewLists(ctx context.Context, s *settler) error {
+// renewLists looks at the lists; f.listed is the subjects of whom they say otherwise now.
+func (f *follower) renewLists(ctx context.Context) error {
 	t := f.p.person
 	if t == nil || t.choose == nil || t.choose.from.path == "" && t.choose.from.restricted == nil || time.Since(t.choose.from.at) < listsEvery {
 		return nil
@@ -123,27 +121,28 @@ func (f *follower) renewLists(ctx context.Context, s *settler) error {
 		return err
 	}
 	t.choose.from.at = time.Now()
-	if len(changed) == 0 {
+	f.listed = append(f.listed, changed...)
+	return nil
+}
+
+// relist has the batch in progress, which is one as of a snapshot, decide again about persons
+// of whom a list says otherwise. What the dataset rests on changes in the batch's transaction.
+func (f *follower) relist(ctx context.Context, s *settler) error {
+	if len(f.listed) == 0 {
 		return nil
 	}
+	t := f.p.person
 	column := f.p.cat.Person.Key
 	whole := transform.ParseType(t.src.Column(column).BaseType).Integer()
 	var keys [][]string
-	for _, k := range changed {
+	for _, k := range f.listed {
 		if _, ok := parseWhole([]byte(k)); ok || !whole { // what is no number is nobody's key
 			keys = append(keys, []string{k})
 		}
 	}
 	slices.SortFunc(keys, func(a, b []string) int { return slices.Compare(a, b) })
-	if s.dirty[t] == nil {
-		s.dirty[t] = map[string]flow.Touch{}
-	}
-	err = inParts(keys, func(part [][]string) error {
-		return s.v.fetch(ctx, t, []string{column}, part, func(line []byte) {
-			if k := t.keyOf(line); s.dirty[t][k] == 0 {
-				s.dirty[t][k] = 0
-			}
-		})
+	err := inParts(keys, func(part [][]string) error {
+		return s.fetch(ctx, t, []string{column}, part, func(line []byte) { s.dirty[t].add(t.keyOf(line)) })
 	})
 	if err != nil {
 		return err
@@ -159,6 +158,7 @@ func (f *follower) renewLists(ctx context.Context, s *settler) error {
 	if _, err := f.a.tx.Exec(ctx, "UPDATE trefoil_info.flow SET shape = shape || $1::text::jsonb", string(text)); err != nil {
 		return fmt.Errorf("keep what the dataset rests on: %w", safe(err))
 	}
-	f.b.cfg.Logger.Info("lists of subjects changed", "dataset", f.name, "subjects", len(changed))
+	f.b.cfg.Logger.Info("lists of subjects changed", "dataset", f.name, "subjects", len(f.listed))
+	f.listed = nil
 	return nil
 }

@@ -1,49 +1,58 @@
 package flow
 
 import (
-	"context"
-	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
+// followed is a relation of the stream; nil columns: it is passed over.
+type followed struct {
+	name string
+	key  []int // places in a tuple
+	line []int // places of Table.Columns; -1: it is not published
+	hole bool  // one is not published
+}
+
 // message takes one pgoutput message into the transaction that is being received.
 func (s *Stream) message(data []byte) error {
+	if ok, err := s.decoder.Change(data, &s.one); ok || err != nil {
+		if err != nil {
+			return err
+		}
+		if s.current == nil {
+			return fmt.Errorf("%w: a change outside a transaction", ErrMalformed)
+		}
+		return s.change(&s.one)
+	}
 	m, err := s.decoder.Decode(data)
 	if err != nil {
 		return err
 	}
-	if r, ok := m.(Relation); ok {
-		return s.relation(r)
-	}
-	if b, ok := m.(Begin); ok {
+	switch m := m.(type) {
+	case Relation:
+		return s.relation(m)
+	case Begin:
 		if s.current != nil {
 			return fmt.Errorf("%w: a transaction within another", ErrMalformed)
 		}
-		s.current = &transaction{xid: b.XID, commit: b.Final}
+		s.current = &transaction{xid: m.XID, commit: m.Final, changes: s.spare[:0]}
+		s.spare = nil
 		return nil
-	}
-	if _, ok := m.(Ignored); ok {
+	case Ignored:
 		return nil
 	}
 	if s.current == nil {
 		return fmt.Errorf("%w: a change outside a transaction", ErrMalformed)
 	}
 	switch m := m.(type) {
-	case Change:
-		return s.change(m)
 	case Truncate:
 		for _, oid := range m.Relations {
-			f := s.relations[oid]
-			if f == nil || f.columns == nil || slices.Contains(s.current.truncated, f.name) {
-				continue
-			}
-			s.current.truncated = append(s.current.truncated, f.name)
-			if err := s.hold(rowCost); err != nil {
-				return err
-			}
+			s.truncate(s.relations[oid])
+		}
+		if len(s.current.changes) >= s.cfg.MaxRows {
+			s.part()
 		}
 		return nil
 	case Commit:
@@ -52,32 +61,107 @@ func (s *Stream) message(data []byte) error {
 	return fmt.Errorf("%w: a message that was not asked for", ErrMalformed)
 }
 
+// truncate takes in that a table was emptied.
+func (s *Stream) truncate(f *followed) {
+	t := s.current
+	if n := len(t.changes); f == nil || f.key == nil || n > 0 && t.changes[n-1].truncate && t.changes[n-1].t == f {
+		return
+	}
+	t.changes = append(t.changes, edit{t: f, truncate: true})
+}
+
+// commit ends the transaction that was received.
 func (s *Stream) commit(m Commit) error {
 	t := s.current
-	s.current = nil
 	if m.Start != t.commit || m.End < m.Start {
 		return fmt.Errorf("%w: a commit that is not its transaction's", ErrMalformed)
 	}
 	s.mu.Lock()
-	if len(t.rows) > 0 || len(t.truncated) > 0 {
-		s.txs = append(s.txs, t)
+	defer s.mu.Unlock()
+	switch {
+	case len(t.changes) == 0 && !t.part: // nothing that is wanted
+	case s.split != nil && !t.part && !s.split(t.xid):
+		s.later = append(s.later, t)
+		t = nil
+	default:
+		s.room(t)
+		s.merge(t)
+		s.open.Partial = false
+	}
+	s.current = nil
+	if t != nil {
+		clear(t.changes)
+		s.spare = t.changes[:0]
 	}
 	s.reached = max(s.reached, m.End)
-	s.mu.Unlock()
 	s.signal()
 	return nil
 }
 
-// relation learns where a table's key stands in what is sent.
+// merge puts a transaction into the open batch.
+func (s *Stream) merge(t *transaction) {
+	for i := range t.changes {
+		s.open.apply(&t.changes[i])
+	}
+	if n := len(s.open.XIDs); n == 0 || s.open.XIDs[n-1] != t.xid {
+		s.open.XIDs = append(s.open.XIDs, t.xid)
+	}
+}
+
+// room waits until the open batch is not full. The part of a transaction joins nothing else:
+// what is before it must have been taken.
+func (s *Stream) room(t *transaction) {
+	for !s.closed && s.err == nil && (s.open.rows >= s.cfg.MaxRows || s.open.bytes >= s.cfg.MaxBytes ||
+		!s.open.Empty() && (s.open.rows+len(t.changes) > 2*s.cfg.MaxRows || s.open.bytes+t.bytes > 2*s.cfg.MaxBytes)) {
+		s.waiting = true
+		s.signal()
+		s.space.Wait()
+	}
+	s.waiting = false
+}
+
+// part gives a part of a transaction away that is too large to be held.
+func (s *Stream) part() {
+	t := s.current
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for !s.closed && s.err == nil && !s.open.Empty() {
+		s.waiting = true
+		s.signal()
+		s.space.Wait()
+	}
+	s.waiting = false
+	s.merge(t)
+	s.open.Partial, t.part = true, true
+	clear(t.changes)
+	t.changes, t.bytes = t.changes[:0], 0
+	s.signal()
+}
+
+// relation learns where a table's columns stand in what is sent.
 func (s *Stream) relation(r Relation) error {
 	f := &followed{name: r.Schema + "." + r.Name}
 	s.relations[r.OID] = f
-	for _, want := range s.cfg.Keys[f.name] {
-		i := slices.IndexFunc(r.Columns, func(c RelationColumn) bool { return c.Name == want })
+	want, ok := s.cfg.Tables[f.name]
+	if !ok {
+		return nil
+	}
+	at := func(name string) int {
+		return slices.IndexFunc(r.Columns, func(c RelationColumn) bool { return c.Name == name })
+	}
+	for _, name := range want.Key {
+		i := at(name)
 		if i < 0 || !r.Columns[i].Key {
-			return &DriftError{Table: f.name, What: "column " + want + " of its key is not in the publication, or no part of its replica identity"}
+			return &DriftError{Table: f.name, What: "column " + name + " of its key is not in the publication, or no part of its replica identity"}
 		}
-		f.columns = append(f.columns, i)
+		f.key = append(f.key, i)
+	}
+	for n, name := range want.Columns {
+		i := at(name)
+		if i >= 0 && n < len(want.Types) && want.Types[n] != 0 && r.Columns[i].Type != want.Types[n] {
+			return &DriftError{Table: f.name, What: "column " + name + " changed its type"}
+		}
+		f.line, f.hole = append(f.line, i), f.hole || i < 0
 	}
 	return nil
 }
@@ -87,139 +171,126 @@ type DriftError struct{ Table, What string }
 
 func (e *DriftError) Error() string { return fmt.Sprintf("table %s changed: %s", e.Table, e.What) }
 
-func (s *Stream) change(c Change) error {
-	f := s.relations[c.Relation]
+// change takes one row.
+func (s *Stream) change(m *Change) error {
+	f := s.relations[m.Relation]
 	if f == nil {
 		return fmt.Errorf("%w: a change of an unknown relation", ErrMalformed)
 	}
-	if f.columns == nil || c.Insert && sabotage.Active("follow") || c.New == nil && sabotage.Active("gone") {
+	if f.key == nil || m.Insert && sabotage.Active("follow") || m.New == nil && sabotage.Active("gone") {
 		return nil
 	}
-	if c.Old != nil {
-		// An update that sends its old key changed the key, or the identity is full.
-		if err := s.touch(f, c.Old, Deleted); err != nil {
-			return err
+	c := edit{t: f}
+	var err error
+	switch {
+	case m.New == nil:
+		c.touch = Deleted
+		c.key, err = s.key(f, m.Old)
+	case m.Insert:
+		c.touch = Inserted
+		c.key, err = s.key(f, m.New)
+	default:
+		c.touch = Updated
+		c.key, err = s.key(f, m.New)
+		if m.Old != nil && err == nil { // the key changed, or the identity is full
+			c.old, err = s.key(f, m.Old)
+			if c.rekeyed = c.old != c.key; c.rekeyed {
+				c.touch |= Inserted // a key that was not there: rows without a constraint may have referred to it
+			}
 		}
 	}
-	if c.New == nil {
-		return nil
+	if err != nil {
+		return err
 	}
-	touch := Updated
-	if c.Insert {
-		touch = Inserted
-	} else if c.Old != nil {
-		touch |= Inserted // a key that was not there: rows without a constraint may have referred to it
+	if m.New != nil {
+		s.lineOf(f, m, &c)
 	}
-	return s.touch(f, c.New, touch)
-}
-
-func (s *Stream) touch(f *followed, values []Value, touch Touch) error {
-	parts := make([]string, len(f.columns))
-	for i, c := range f.columns {
-		if c >= len(values) {
-			return fmt.Errorf("%w: a row with fewer columns than its relation", ErrMalformed)
-		}
-		if values[c].Kind != 't' {
-			return &DriftError{Table: f.name, What: "a key came without its value"}
-		}
-		parts[i] = string(values[c].Data)
-	}
-	k := JoinKey(parts)
-	s.current.rows = append(s.current.rows, row{f.name, k, touch})
-	return s.hold(int64(len(k)) + rowCost)
-}
-
-// hold counts what the transaction that is being received keeps in memory.
-func (s *Stream) hold(size int64) error {
-	s.current.bytes += size
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.held += size; s.held > s.cfg.MaxBytes {
-		return ErrTooMuch
+	t := s.current
+	t.changes = append(t.changes, c)
+	if t.bytes += int64(len(c.key) + len(c.line)); len(t.changes) >= s.cfg.MaxRows || t.bytes >= s.cfg.MaxBytes {
+		s.part()
 	}
 	return nil
 }
 
-// rowCost is what one touched row takes beside its key, once in a list and once in a map.
-const rowCost = 128
-
-// Reached is the position up to which every commit has been received.
-func (s *Stream) Reached() LSN {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.reached
-}
-
-// Pending says whether transactions wait, and the error that ended the stream.
-func (s *Stream) Pending() (bool, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return len(s.txs) > 0, s.err
-}
-
-// Woken is signalled when something was received.
-func (s *Stream) Woken() <-chan struct{} { return s.wake }
-
-// Wait waits until every transaction that committed before to has been received.
-func (s *Stream) Wait(ctx context.Context, to LSN) error {
-	for {
-		s.mu.Lock()
-		reached, err := s.reached, s.err
-		s.ask = s.ask || reached < to
-		s.mu.Unlock()
-		switch {
-		case err != nil:
-			return err
-		case reached >= to:
-			return nil
+// key reads the key of a tuple.
+func (s *Stream) key(f *followed, values []Value) (string, error) {
+	var room [64]byte
+	b := room[:0]
+	for n, i := range f.key {
+		if i >= len(values) {
+			return "", fmt.Errorf("%w: a row with fewer columns than its relation", ErrMalformed)
 		}
-		select {
-		case <-s.wake:
-		case <-ctx.Done():
-			return errors.Join(errors.New("wait for the change stream"), ctx.Err())
+		if values[i].Kind != 't' {
+			return "", &DriftError{Table: f.name, What: "a key came without its value"}
+		}
+		if n > 0 {
+			b = append(b, 0)
+		}
+		b = append(b, values[i].Data...)
+	}
+	return s.slab.text(b), nil
+}
+
+// lineOf writes a row as COPY would.
+func (s *Stream) lineOf(f *followed, m *Change, c *edit) {
+	if c.unknown = f.hole; c.unknown {
+		return
+	}
+	line := s.line[:0]
+	for n, i := range f.line {
+		if n > 0 {
+			line = append(line, '\t')
+		}
+		v := Value{Kind: 'u'}
+		if i < len(m.New) {
+			v = m.New[i]
+		}
+		if v.Kind == 'u' && m.Whole && i < len(m.Old) {
+			v = m.Old[i]
+		}
+		switch v.Kind {
+		case 'n':
+			line = append(line, '\\', 'N')
+		case 't':
+			line = appendEscaped(line, v.Data)
+		default:
+			c.holes = true
+			line = append(line, hole...)
 		}
 	}
+	s.line = append(line, '\n')
+	c.line = s.slab.keep(s.line)
 }
 
-// Take hands out the transactions that a snapshot sees; the others stay. The position is
-// where reading must begin again once the batch is durable: before the first that stays.
-func (s *Stream) Take(sees func(xid uint32) bool) (*Batch, LSN) {
-	b := &Batch{Keys: map[string]map[string]Touch{}, Truncated: map[string]bool{}}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	position := s.reached
-	stay := s.txs[:0:0]
-	for _, t := range s.txs {
-		if !sees(t.xid) {
-			stay = append(stay, t)
-			position = min(position, t.commit)
+// appendEscaped writes a value in the text of COPY.
+func appendEscaped(dst, value []byte) []byte {
+	start := 0
+	for i, ch := range value {
+		if ch > '\r' && ch != '\\' {
 			continue
 		}
-		b.add(t)
-		s.held -= t.bytes
-	}
-	s.txs = stay
-	return b, position
-}
-
-func (b *Batch) add(t *transaction) {
-	b.Count++
-	for _, r := range t.rows {
-		keys := b.Keys[r.table]
-		if keys == nil {
-			keys = map[string]Touch{}
-			b.Keys[r.table] = keys
+		var e byte
+		switch ch {
+		case '\\':
+			e = '\\'
+		case '\b':
+			e = 'b'
+		case '\t':
+			e = 't'
+		case '\n':
+			e = 'n'
+		case '\v':
+			e = 'v'
+		case '\f':
+			e = 'f'
+		case '\r':
+			e = 'r'
+		default:
+			continue
 		}
-		keys[r.key] |= r.touch
+		dst = append(append(dst, value[start:i]...), '\\', e)
+		start = i + 1
 	}
-	for _, name := range t.truncated {
-		b.Truncated[name] = true
-	}
-}
-
-// Confirm lets the source forget what came before a position that is durable.
-func (s *Stream) Confirm(p LSN) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.durable = max(s.durable, p)
+	return append(dst, value[start:]...)
 }

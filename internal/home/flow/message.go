@@ -30,6 +30,7 @@ type (
 	Change struct {
 		Relation uint32
 		Insert   bool
+		Whole    bool // Old is the whole row
 		Old, New []Value
 	}
 	// Truncate empties tables.
@@ -63,7 +64,30 @@ type Value struct {
 }
 
 // Decoder reads pgoutput messages. It remembers only whether it is inside a streamed part.
-type Decoder struct{ streaming bool }
+type Decoder struct {
+	streaming bool
+	old, row  []Value // reused by Change
+}
+
+// Change reads a message that is one row, into slices that the next call writes over. It
+// says false of messages of other kinds.
+func (d *Decoder) Change(data []byte, m *Change) (bool, error) {
+	if len(data) == 0 || len(data) > maxMessage || d.streaming || data[0] != 'I' && data[0] != 'U' && data[0] != 'D' {
+		return false, nil
+	}
+	r := reader{rest: data[1:]}
+	m.read(data[0], &r, d.old, d.row)
+	if m.Old != nil {
+		d.old = m.Old
+	}
+	if m.New != nil {
+		d.row = m.New
+	}
+	if r.bad || len(r.rest) > 0 {
+		return false, fmt.Errorf("%w: kind %q is cut short, or counts more or less than it holds", ErrMalformed, data[0])
+	}
+	return true, nil
+}
 
 // maxMessage bounds one message: PostgreSQL's own rows cannot be larger than 1 GiB.
 const maxMessage = 1 << 30
@@ -192,27 +216,36 @@ func relation(r *reader) any {
 }
 
 func change(kind byte, r *reader) any {
-	m := Change{Relation: r.uint32(), Insert: kind == 'I'}
+	var m Change
+	m.read(kind, r, nil, nil)
+	return m
+}
+
+// read takes a change from r. Its tuples are written to the slices given, which may be nil.
+func (m *Change) read(kind byte, r *reader, old, row []Value) {
+	*m = Change{Relation: r.uint32(), Insert: kind == 'I'}
 	what := r.byte()
 	if kind != 'I' && (what == 'K' || what == 'O') {
-		m.Old = tuple(r)
+		m.Old, m.Whole = tuple(r, old), what == 'O'
 		if kind == 'D' {
-			return m
+			return
 		}
 		what = r.byte()
 	}
 	if kind == 'D' || what != 'N' {
 		r.bad = true
-		return m
+		return
 	}
-	m.New = tuple(r)
-	return m
+	m.New = tuple(r, row)
 }
 
 // tuple is never nil, so that a row without columns differs from no row.
-func tuple(r *reader) []Value {
+func tuple(r *reader, into []Value) []Value {
 	n := r.count(r.int16(), 1)
-	out := make([]Value, 0, n)
+	out := into[:0]
+	if cap(out) < n || out == nil {
+		out = make([]Value, 0, n)
+	}
 	for range n {
 		v := Value{Kind: r.byte()}
 		switch v.Kind {

@@ -20,7 +20,7 @@ func TestASourceThatSaysNothingIsGivenUp(t *testing.T) {
 	}
 	defer s.Close()
 	time.Sleep(2500 * time.Millisecond) // idle for longer than that, and answered
-	if _, err := s.Pending(); err != nil {
+	if _, _, err := s.Pending(); err != nil {
 		t.Fatalf("an idle source was given up: %v", err)
 	}
 	r.Hold()

@@ -2,311 +2,110 @@ package flow
 
 import (
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
-
-	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 )
-
-// ErrTooMuch says that more changed than may be held: building again costs less.
-var ErrTooMuch = errors.New("more rows changed than may be held")
 
 // Config says what to read.
 type Config struct {
 	DSN         string
 	Slot        string
 	Publication string
-	Start       LSN                 // where the owner's durable state ends
-	Keys        map[string][]string // schema.table → its key columns; other tables are passed over
-	MaxBytes    int64               // of keys held; default 256 MiB
-	Silence     time.Duration       // a source that says nothing for so long, though asked, is gone; default 90 s
+	Start       LSN              // where the owner's durable state ends
+	Tables      map[string]Table // schema.table; others are passed over
+	MaxRows     int              // rows that a batch holds before reading waits; default 50,000
+	MaxBytes    int64            // bytes of rows, likewise; default 16 MiB
+	Silence     time.Duration    // a source that says nothing for so long, though asked, is gone; default 90 s
 }
 
-// Touch says how a row was touched.
-type Touch uint8
-
-// Touches of one row may add up.
-const (
-	Inserted Touch = 1 << iota
-	Updated
-	Deleted
-)
-
-// Batch is what a set of whole transactions touched.
-type Batch struct {
-	Keys      map[string]map[string]Touch // table → key (SplitKey) → how
-	Truncated map[string]bool
-	Count     int // transactions
+// Table says what is wanted of a table.
+type Table struct {
+	Key     []string // tells its rows apart, and is part of the replica identity
+	Columns []string // of a row's line, in this order; a column that is not published makes rows unknown
+	Types   []uint32 // OIDs of the columns' types; another type at the source is drift
 }
 
-// SplitKey gives the values of a key, in the order of Config.Keys, as the source prints them.
-func SplitKey(k string) []string { return strings.Split(k, "\x00") }
+// ErrUnseen says that a transaction was received which the snapshot does not see: take
+// another snapshot.
+var ErrUnseen = errors.New("a received transaction is not in the snapshot")
 
-// JoinKey makes a key of values. PostgreSQL's texts hold no zero byte.
-func JoinKey(values []string) string { return strings.Join(values, "\x00") }
-
-// transaction is one committed transaction that has not been taken.
-type transaction struct {
-	xid       uint32
-	commit    LSN
-	rows      []row
-	truncated []string
-	bytes     int64
-}
-
-type row struct {
-	table string
-	key   string
-	touch Touch
-}
-
-// Stream reads one slot. One goroutine of its own receives; everything else may be called
-// from another.
+// Stream collects what one slot sends into batches of whole transactions, or of parts of one
+// that is too large to be held. One goroutine of its own receives, and waits while a batch
+// that is full has not been taken; everything else may be called from another.
 type Stream struct {
-	cfg    Config
-	conn   *pgconn.PgConn
-	cancel context.CancelFunc
-	done   chan struct{}
-	wake   chan struct{} // something happened; one waiter
+	cfg  Config
+	link *link
+	wake chan struct{} // something happened; one waiter
 
 	mu      sync.Mutex
-	txs     []*transaction
-	held    int64
-	reached LSN  // everything that committed before it is in txs, or was taken
-	durable LSN  // 0 until the owner says: its first word may be of less than where it starts
-	ask     bool // an answer of the source is wanted now
+	space   sync.Cond // a batch was taken, or the stream ended
+	open    *Batch
+	later   []*transaction // committed, but not in the snapshot that Split named
+	split   func(xid uint32) bool
+	reached LSN // every commit before it is in open, in later, or was taken
+	durable LSN
+	waiting bool // the receiver waits for space
+	closed  bool
 	err     error
 
+	// The receiver's own.
 	decoder   Decoder
+	one       Change
 	relations map[uint32]*followed
 	current   *transaction
-	lastSent  time.Time
-	lastHeard time.Time
+	spare     []edit
+	slab      slab
+	line      []byte
 }
 
-// followed is a relation of the stream; nil columns: it is passed over.
-type followed struct {
-	name    string
-	columns []int
+// transaction is one that has committed and is being received, or is kept for later.
+type transaction struct {
+	xid     uint32
+	commit  LSN
+	changes []edit
+	bytes   int64
+	part    bool // earlier changes of it went into a batch already
 }
-
-// settings print keys in the stream as they are printed to the owner's own sessions.
-var settings = map[string]string{"replication": "database", "application_name": "trefoil flow", "client_encoding": "UTF8",
-	"datestyle": "ISO, YMD", "timezone": "UTC", "intervalstyle": "postgres", "extra_float_digits": "1", "bytea_output": "hex"}
 
 // Open starts to read the slot.
 func Open(ctx context.Context, c Config) (*Stream, error) {
+	if c.MaxRows <= 0 {
+		c.MaxRows = 50_000
+	}
 	if c.MaxBytes <= 0 {
-		c.MaxBytes = 256 << 20
+		c.MaxBytes = 16 << 20
 	}
 	if c.Silence <= 0 {
 		c.Silence = 90 * time.Second
 	}
-	conn, err := connect(ctx, c.DSN)
+	s := &Stream{cfg: c, wake: make(chan struct{}, 1), open: newBatch(), reached: c.Start, relations: map[uint32]*followed{}}
+	s.space.L = &s.mu
+	l, err := open(ctx, c, s)
 	if err != nil {
 		return nil, fmt.Errorf("open flow: %w", err)
 	}
-	s := &Stream{cfg: c, conn: conn, lastHeard: time.Now(), done: make(chan struct{}), wake: make(chan struct{}, 1), reached: c.Start,
-		relations: map[uint32]*followed{}}
-	if err := s.start(ctx); err != nil {
-		closeConn(conn)
-		return nil, fmt.Errorf("open flow: %w", err)
-	}
-	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	s.cancel = cancel
-	go s.run(run)
+	s.link = l
+	l.run()
 	return s, nil
 }
 
-func connect(ctx context.Context, dsn string) (*pgconn.PgConn, error) {
-	cfg, err := pgconn.ParseConfig(dsn)
-	if err != nil {
-		return nil, errors.New("read connection string: it is not one") // pgx's error may repeat a password
-	}
-	for k, v := range settings {
-		cfg.RuntimeParams[k] = v
-	}
-	postgres.Reach(cfg)
-	conn, err := pgconn.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, safe(err)
-	}
-	return conn, nil
-}
-
-func closeConn(c *pgconn.PgConn) {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	_ = c.Close(ctx) // positions are confirmed by their owner's store, not by this farewell
-}
-
-// safe keeps of an error of PostgreSQL what cannot be a value.
-func safe(err error) error {
-	var pg *pgconn.PgError
-	if !errors.As(err, &pg) {
-		return err
-	}
-	if strings.HasPrefix(pg.Code, "22") || strings.HasPrefix(pg.Code, "23") {
-		return fmt.Errorf("SQLSTATE %s", pg.Code)
-	}
-	return fmt.Errorf("%s (SQLSTATE %s)", pg.Message, pg.Code)
-}
-
-func (s *Stream) start(ctx context.Context) error {
-	sql := fmt.Sprintf("START_REPLICATION SLOT %s LOGICAL %s (proto_version '2', publication_names '%s')", quote(s.cfg.Slot), s.cfg.Start,
-		strings.ReplaceAll(quote(s.cfg.Publication), "'", "''"))
-	s.conn.Frontend().SendQuery(&pgproto3.Query{String: sql})
-	if err := s.conn.Frontend().Flush(); err != nil {
-		return fmt.Errorf("start replication: %w", err)
-	}
-	for {
-		m, err := s.conn.ReceiveMessage(ctx)
-		if err != nil {
-			return fmt.Errorf("start replication: %w", safe(err))
-		}
-		switch m := m.(type) {
-		case *pgproto3.CopyBothResponse:
-			return nil
-		case *pgproto3.ErrorResponse:
-			return fmt.Errorf("start replication: %w", safe(pgconn.ErrorResponseToPgError(m)))
-		}
-	}
-}
-
-func quote(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
-
-// Close ends the stream and waits for its goroutine.
+// Close ends the stream and waits for its goroutines.
 func (s *Stream) Close() {
-	s.cancel()
-	<-s.done
-	closeConn(s.conn)
-}
-
-// tick is how long the stream listens before it looks whether it has something to say.
-const tick = 5 * time.Millisecond
-
-// statusEvery is how often the source hears of us without being asked.
-const statusEvery = time.Second
-
-func (s *Stream) run(ctx context.Context) {
-	defer close(s.done)
-	for ctx.Err() == nil {
-		if err := s.step(ctx); err != nil && ctx.Err() == nil {
-			s.mu.Lock()
-			s.err = fmt.Errorf("read the change stream: %w", err)
-			s.mu.Unlock()
-			s.signal()
-			return
-		}
-	}
-}
-
-func (s *Stream) step(ctx context.Context) error {
-	if err := s.speak(false); err != nil {
-		return err
-	}
-	wait, cancel := context.WithTimeout(ctx, tick)
-	m, err := s.conn.ReceiveMessage(wait)
-	cancel()
-	if err != nil {
-		if pgconn.Timeout(err) && ctx.Err() == nil {
-			return s.silent()
-		}
-		return safe(err)
-	}
-	s.lastHeard = time.Now()
-	switch m := m.(type) {
-	case *pgproto3.CopyData:
-		return s.data(m.Data)
-	case *pgproto3.ErrorResponse:
-		return safe(pgconn.ErrorResponseToPgError(m))
-	case *pgproto3.CopyDone, *pgproto3.CommandComplete:
-		return errors.New("the source ended the stream")
-	}
-	return nil
-}
-
-// silent asks a source that has said nothing for a while for an answer, and gives it up when none
-// comes: a peer that vanished closes no connection.
-func (s *Stream) silent() error {
-	quiet := time.Since(s.lastHeard)
-	if quiet > s.cfg.Silence {
-		return fmt.Errorf("the source has said nothing for %s", quiet.Round(time.Second))
-	}
-	if quiet > s.cfg.Silence/3 {
-		s.mu.Lock()
-		s.ask = s.ask || time.Since(s.lastSent) > s.cfg.Silence/10
-		s.mu.Unlock()
-	}
-	return nil
-}
-
-// speak sends a status update when one is due, wanted, or forced.
-func (s *Stream) speak(force bool) error {
 	s.mu.Lock()
-	durable, reached, ask := s.durable, s.reached, s.ask
-	s.ask = false
+	s.closed = true
+	s.space.Broadcast()
 	s.mu.Unlock()
-	if !force && !ask && time.Since(s.lastSent) < statusEvery {
-		return nil
-	}
-	s.lastSent = time.Now()
-	b := []byte{'r'}
-	for _, p := range []LSN{max(reached, durable), durable, durable} { // written, flushed, applied
-		b = binary.BigEndian.AppendUint64(b, uint64(p))
-	}
-	b = binary.BigEndian.AppendUint64(b, uint64(time.Since(epoch).Microseconds()))
-	reply := byte(0)
-	if ask {
-		reply = 1
-	}
-	s.conn.Frontend().Send(&pgproto3.CopyData{Data: append(b, reply)})
-	return s.conn.Frontend().Flush()
+	s.link.close()
 }
 
-// epoch is where PostgreSQL's clock begins.
-var epoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
-
-func (s *Stream) data(b []byte) error {
-	if len(b) == 0 {
-		return ErrMalformed
-	}
-	r := &reader{rest: b[1:]}
-	switch b[0] {
-	case 'k':
-		end := r.lsn()
-		r.uint64()
-		answer := r.byte() == 1
-		if r.bad {
-			return ErrMalformed
-		}
-		if s.current == nil { // in the middle of a transaction it says nothing about its end
-			s.advance(end)
-		}
-		if answer {
-			return s.speak(true)
-		}
-		return nil
-	case 'w':
-		r.take(24)
-		if r.bad {
-			return ErrMalformed
-		}
-		return s.message(r.rest)
-	}
-	return fmt.Errorf("%w: unknown frame", ErrMalformed)
-}
-
-func (s *Stream) advance(to LSN) {
+func (s *Stream) fail(err error) {
 	s.mu.Lock()
-	s.reached = max(s.reached, to)
+	if s.err == nil {
+		s.err = err
+	}
+	s.space.Broadcast()
 	s.mu.Unlock()
 	s.signal()
 }
@@ -316,4 +115,116 @@ func (s *Stream) signal() {
 	case s.wake <- struct{}{}:
 	default:
 	}
+}
+
+// advance takes a keepalive: nothing more committed before a position.
+func (s *Stream) advance(to LSN) {
+	if s.current != nil { // in the middle of a transaction it says nothing about its end
+		return
+	}
+	s.mu.Lock()
+	s.reached = max(s.reached, to)
+	s.mu.Unlock()
+	s.signal()
+}
+
+func (s *Stream) positions() (reached, durable LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reached, s.durable
+}
+
+func (s *Stream) full() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.waiting
+}
+
+// Reached is the position up to which every commit has been received.
+func (s *Stream) Reached() LSN {
+	r, _ := s.positions()
+	return r
+}
+
+// Pending says whether a batch waits, whether it is full, and the error that ended the stream.
+func (s *Stream) Pending() (some, full bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return !s.open.Empty(), s.waiting, s.err
+}
+
+// Woken is signalled when something was received.
+func (s *Stream) Woken() <-chan struct{} { return s.wake }
+
+// Wait waits until every transaction that committed before to has been received, or until a
+// batch is full and has to be taken first.
+func (s *Stream) Wait(ctx context.Context, to LSN) error {
+	asked := false
+	for {
+		s.mu.Lock()
+		reached, full, err := s.reached, s.waiting, s.err
+		s.mu.Unlock()
+		switch {
+		case err != nil:
+			return err
+		case reached >= to, full:
+			return nil
+		}
+		if !asked {
+			asked = true
+			s.link.status(true)
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return errors.Join(errors.New("wait for the change stream"), ctx.Err())
+		}
+	}
+}
+
+// Split keeps transactions that a snapshot does not see out of batches until it is called
+// with nil; then they come first.
+func (s *Stream) Split(sees func(xid uint32) bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.split = sees
+	if sees != nil {
+		return
+	}
+	for _, t := range s.later {
+		s.merge(t)
+	}
+	s.later = nil
+}
+
+// Take hands out what was received, maybe nothing. Its End is where reading must begin again
+// once it is durable.
+func (s *Stream) Take() (*Batch, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err != nil {
+		return nil, s.err
+	}
+	b := s.open
+	b.End = s.reached
+	if len(s.later) > 0 {
+		b.End = min(b.End, s.later[0].commit)
+	}
+	if s.split != nil {
+		for _, xid := range b.XIDs {
+			if !s.split(xid) {
+				return nil, ErrUnseen
+			}
+		}
+	}
+	s.open, s.waiting = newBatch(), false
+	s.space.Broadcast()
+	return b, nil
+}
+
+// Confirm lets the source forget what came before a position that is durable.
+func (s *Stream) Confirm(p LSN) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.durable = max(s.durable, p)
 }
