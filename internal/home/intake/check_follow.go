@@ -17,7 +17,7 @@ import (
 // publication that leaves something out, slots that nobody reads, standbys that would not go
 // on, contents that no change stream carries.
 func (k *sourceCheck) following(ctx context.Context) error {
-	for _, f := range []func(context.Context) error{k.publication, k.slots, k.standbys, k.largeObjects} {
+	for _, f := range []func(context.Context) error{k.publication, k.keys, k.slots, k.standbys, k.largeObjects} {
 		if err := f(ctx); err != nil {
 			return err
 		}
