@@ -36,6 +36,9 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 
 const password = "correct horse"
 
+// portableEnv has the tests run on the portable loop.
+const portableEnv = "TREFOIL_TEST_PORTABLE"
+
 // fixture is a PostgreSQL with a database, and a gateway in front of it.
 type fixture struct {
 	t        *testing.T
@@ -112,7 +115,7 @@ func start(t *testing.T, change func(*gateway.Config, *authoriser)) *fixture {
 // run starts a gateway; stop may be called early, and is called at the test's end.
 func run(t *testing.T, cfg gateway.Config) (*gateway.Gateway, func()) {
 	t.Helper()
-	cfg.Portable = cfg.Portable || os.Getenv("TREFOIL_TEST_PORTABLE") != ""
+	cfg.Portable = cfg.Portable || os.Getenv(portableEnv) != ""
 	g, err := gateway.New(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"os/exec"
 	"runtime"
 	"strings"
@@ -322,5 +323,49 @@ except psycopg2.errors.DivisionByZero as e:
 		if want := "(3, 'x')\n'0\\n1\\n2\\n'\n5050\n22012\n"; err != nil || string(out) != want {
 			t.Errorf("%s: %v\n%s", user, err, out)
 		}
+	}
+}
+
+// TestUnattributedStatementsAreAnIncident: a service whose statements cannot be told apart is
+// counted to the row and byte, and the log says that it is not known what it did.
+func TestUnattributedStatementsAreAnIncident(t *testing.T) {
+	f := start(t, nil)
+	bad, _ := f.open(f.through("app"))
+	good, _ := f.open(f.through("batch"))
+	for i := range 150 {
+		query(t, good, fmt.Sprintf("select %d", i))
+		ask(t, bad, "") // the accountant of these tests cannot parse an empty text
+		until(t, bad, wire.ReadyForQuery)
+	}
+	good.Close()
+	bad.Close()
+	eventually(t, "both ends are recorded", func() bool { return len(f.records.all(trefoil.KindSession)) == 4 })
+	eventually(t, "one incident is recorded", func() bool { return len(f.records.all(trefoil.KindIncident)) == 1 })
+	if r := f.records.all(trefoil.KindIncident)[0].Incident; r.Event != "opened" || r.Reason != "unparsed-statements" {
+		t.Fatalf("%+v", r)
+	}
+	var calls, unparsed int64
+	for _, b := range f.records.all(trefoil.KindSummary) {
+		unparsed += b.Summary.Unparsed
+		for _, s := range b.Summary.Statements {
+			calls += s.Calls
+		}
+	}
+	if calls != 150 || unparsed != 150 {
+		t.Fatalf("%d calls attributed, %d not; want 150 each", calls, unparsed)
+	}
+}
+
+// TestServiceByGoroutines runs the service path's tests on the portable loop, which serves
+// where there is no event loop.
+func TestServiceByGoroutines(t *testing.T) {
+	if os.Getenv(portableEnv) != "" {
+		t.Skip("this is it")
+	}
+	cmd := exec.Command(os.Args[0], "-test.count=1", "-test.timeout=120s",
+		"-test.run=^(TestPgxInAllModes|TestPsql|TestSessionAndSummaryRecords|TestTwoClientsNeverSeeEachOthersResults|TestRevocationEndsSessions|TestDrain|TestServerVanishes|TestClientThatNeverReads|TestClientVanishes|TestHalfClosedClientStillGetsItsAnswer|TestHugeStatementIsStreamed)$")
+	cmd.Env = append(os.Environ(), portableEnv+"=1")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
 	}
 }

@@ -39,6 +39,8 @@ type session struct {
 	addr   netip.Addr
 	local  bool // from this machine
 
+	flagged bool // an incident says that too little of it can be attributed; the clerk's
+
 	parent     context.Context // ends when the gateway has nothing more to record
 	ctx        context.Context // ends with the session; its cause is an *End
 	clientDone atomic.Bool     // the client ended its stream

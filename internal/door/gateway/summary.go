@@ -60,8 +60,32 @@ func (s *session) summary(now time.Time, final bool) *trefoil.Body {
 		b.Summary.Statements = append(b.Summary.Statements, trefoil.StatementSummary{
 			Calls: n.calls, Fingerprint: k.fingerprint, Kind: k.kind, Rows: n.rows})
 	}
+	s.flagUnparsed(b.Summary)
 	slices.SortFunc(b.Summary.Statements, func(x, y trefoil.StatementSummary) int {
 		return cmp.Or(cmp.Compare(x.Fingerprint, y.Fingerprint), cmp.Compare(x.Kind, y.Kind))
 	})
 	return b
+}
+
+// Bounds of what may stay unattributed: more than one statement in a hundred is an incident,
+// once there are enough of them to speak of a share.
+const (
+	unparsedShare = 100
+	unparsedLeast = 100
+)
+
+// flagUnparsed opens an incident, once a session, when too much of what it does cannot be
+// attributed to statements. Its principal, rows and bytes are in the summary all the same. It
+// runs on the clerk.
+func (s *session) flagUnparsed(b *trefoil.SummaryBody) {
+	all := b.Unparsed
+	for _, st := range b.Statements {
+		all += st.Calls
+	}
+	if s.flagged || all < unparsedLeast || b.Unparsed*unparsedShare <= all {
+		return
+	}
+	i := s.record(trefoil.KindIncident)
+	i.Incident = &trefoil.IncidentBody{Event: "opened", ID: "unparsed-" + s.id, Reason: "unparsed-statements"}
+	s.flagged = s.g.clerk.offer(i) // no room: with the next summary
 }
