@@ -125,7 +125,7 @@ func (a *afternoon) files() {
 	for _, k := range []string{"staff", "statements"} {
 		a.write("keys/"+k, strings.Repeat("k", 32))
 	}
-	a.write("pgpass", fmt.Sprintf("*:*:*:app:app pw\n*:*:*:trefoil_auth:auth pw\n"))
+	a.write("pgpass", "*:*:*:app:app pw\n*:*:*:trefoil_auth:auth pw\n")
 	host, port, _ := strings.Cut(a.pg.Addr(), ":")
 	at := func(user string) string {
 		return fmt.Sprintf("postgres://%s@%s:%s/%s?sslmode=disable&passfile=%s", user, host, port, a.name, url.QueryEscape(filepath.Join(a.dir, "pgpass")))
