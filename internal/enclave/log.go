@@ -2,8 +2,8 @@ package enclave
 
 import (
 	"context"
-	"crypto/tls"
 	"crypto/ed25519"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
