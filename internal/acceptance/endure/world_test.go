@@ -97,7 +97,7 @@ func (w *world) close() {
 }
 
 const addedDatabases = `  pooled: {site: dublin-1, dbname: platform, dsn: DSN, pool: {mode: transaction, servers: 8}}
-  narrow: {site: dublin-1, dbname: platform, dsn: DSN, pool: {mode: transaction, servers: 2, wait: 1s}}
+  narrow: {site: dublin-1, dbname: platform, dsn: DSN, pool: {mode: transaction, servers: 2, wait: 3s}}
   lying: {site: dublin-1, dbname: platform, dsn: LIAR, pool: {mode: transaction, servers: 2, wait: 2s}}
   expired: {site: dublin-1, dbname: platform, dsn: EXPIRED}
 `
@@ -186,6 +186,23 @@ func bounded(t testing.TB, d time.Duration) context.Context {
 	return ctx
 }
 
+// explain shows the end of the gateway's log, and what database sessions do, of a test that fails.
+func (w *world) explain(t testing.TB) {
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		text, err := os.ReadFile(filepath.Join(w.dir, "logs", "gateway.log"))
+		t.Logf("the gateway's log ends (%v):\n%s", err, text[max(0, len(text)-4000):])
+		conn := connect(t, w.env["ADMIN_DSN"])
+		rows, err := conn.Query(bounded(t, time.Minute), "SELECT pid, usename, state, wait_event_type, wait_event, now() - backend_start, query FROM pg_stat_activity WHERE backend_type = 'client backend'")
+		for err == nil && rows.Next() {
+			values, _ := rows.Values()
+			t.Log(values...)
+		}
+	})
+}
+
 func connect(t testing.TB, dsn string) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(bounded(t, time.Minute), dsn)
@@ -263,5 +280,5 @@ func (w *world) verifyLog(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the log does not verify: %v", err)
 	}
-	t.Logf("the log verifies: %+v", report)
+	t.Logf("the log of %d leaves verifies", report.Leaves)
 }

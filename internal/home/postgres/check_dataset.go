@@ -40,7 +40,7 @@ func CheckDatasetCluster(ctx context.Context, dsn string) ([]Finding, error) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	k := &datasetCheck{}
-	for _, f := range []func(context.Context, *pgx.Conn) error{k.server, k.settings, k.roles, k.copies} {
+	for _, f := range []func(context.Context, *pgx.Conn) error{k.server, k.settings, k.roles, k.copies, k.temporary} {
 		if err := f(ctx, conn); err != nil {
 			return nil, fmt.Errorf("check dataset cluster: %w", err)
 		}
@@ -251,7 +251,7 @@ func (k *datasetCheck) inside(ctx context.Context, cfg *pgx.ConnConfig) error {
 			AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`,
 			"function %s is compiled code of no known extension", ""},
 		{"function", `SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.prosecdef AND $1::text[] IS NOT NULL
-			AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1`,
+			AND NOT ` + ownTemporary + ` AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1`,
 			"function %s runs with its owner's rights", ""},
 		{"copy", `SELECT subname::text FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND $1::text[] IS NOT NULL ORDER BY 1`,
 			"subscription %s brings data from elsewhere", "DROP SUBSCRIPTION %s"},

@@ -58,7 +58,7 @@ func PrepareDatasetCluster(ctx context.Context, c *Cluster, stewardPassword stri
 		}
 	}
 	err = c.AsSuperuser(ctx, "postgres", func(conn *pgx.Conn) error {
-		if err := measureTemporary(ctx, conn); err != nil {
+		if err := run(ctx, conn, temporaryStatements()...); err != nil {
 			return err
 		}
 		return run(ctx, conn, `ALTER DATABASE template0 WITH ALLOW_CONNECTIONS false`)

@@ -2,6 +2,7 @@ package postgres_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -53,6 +54,21 @@ func TestTemporaryTablesAreMeasuredBeforeTheyAreCommitted(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitForNone(ctx, t, steward)
+			warned := func() bool {
+				found, err := postgres.CheckDatasetCluster(ctx, c.SocketDSN(postgres.StewardRole, "steward", "postgres"))
+				if err != nil {
+					t.Fatal(err)
+				}
+				return slices.ContainsFunc(found, func(f postgres.Finding) bool {
+					return f.Code == "temporary-tables" && strings.Contains(f.Mend, "CREATE OR REPLACE FUNCTION")
+				})
+			}
+			if warned() {
+				t.Error("a prepared cluster is warned of")
+			}
+			if c.Exec(t, c.SuperuserDSN("postgres"), "REVOKE EXECUTE ON FUNCTION trefoil.temporary() FROM trefoil_steward"); !warned() {
+				t.Error("nobody says that temporary tables cannot be measured")
+			}
 		})
 	}
 }
