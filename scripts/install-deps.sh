@@ -8,6 +8,7 @@
 set -euo pipefail
 
 missing=()
+asked=()
 pgbin=/usr/lib/postgresql/15/bin
 [ -x "$pgbin/postgres" ] && [ -x "$pgbin/pgbench" ] || missing+=(postgresql-15 postgresql-contrib)
 [ -x "$pgbin/psql" ] || missing+=(postgresql-client-15)
@@ -23,6 +24,9 @@ ls /usr/lib/*/odbc/psqlodbcw.so >/dev/null 2>&1 || missing+=(odbc-postgresql)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
+for package in "$@"; do # what one target needs besides: Debian's name of it
+	command -v "$package" >/dev/null || { missing+=("$package"); asked+=("$package"); }
+done
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 command -v apt-get >/dev/null || {
@@ -60,3 +64,6 @@ if [ ! -x "$pgbin/postgres" ]; then
 fi
 quietly apt-get update -qq
 quietly apt-get install -y -qq --no-install-recommends "${missing[@]}"
+for package in "${asked[@]}"; do # Debian would run it as a service: only its program is wanted
+	! command -v systemctl >/dev/null || "${as_root[@]}" systemctl disable --now "$package" >/dev/null 2>&1 || true
+done
