@@ -333,3 +333,97 @@ func TestPooledFunctionsThatLeaveSomething(t *testing.T) {
 		t.Errorf("pinned: %+v", p.Clients)
 	}
 }
+
+func TestPooledLanesShareThePlaces(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 1, Wait: 20 * time.Second})
+	var wg sync.WaitGroup
+	for _, size := range []string{"1MB", "2MB", "3MB"} {
+		c := f.pgx(t, "app", "work_mem="+size)
+		wg.Go(func() {
+			for range 5 {
+				if got := one(t, c, "select current_setting('work_mem')"); got != size {
+					t.Errorf("got %s, want %s", got, size)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if p := f.pool(t); p.Lanes != 3 || len(p.Servers) > 1 {
+		t.Errorf("%d lanes, %d servers", p.Lanes, len(p.Servers))
+	}
+}
+
+func TestPooledServersAreReaped(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 3, Warm: 1, Idle: 200 * time.Millisecond, Lifetime: 4 * time.Second})
+	a, b := f.pgx(t, "app", ""), f.pgx(t, "app", "")
+	do(t, a, "begin")
+	do(t, b, "begin")
+	do(t, a, "commit")
+	do(t, b, "commit")
+	if n := len(f.pool(t).Servers); n != 2 {
+		t.Fatalf("%d servers", n)
+	}
+	var pid uint32
+	eventually(t, "only the warm one is left", func() bool {
+		p := f.pool(t)
+		if len(p.Servers) == 1 {
+			pid = p.Servers[0].PID
+		}
+		return len(p.Servers) == 1
+	})
+	eventually(t, "it is replaced when it is old", func() bool {
+		p := f.pool(t)
+		return len(p.Servers) == 1 && p.Servers[0].PID != pid
+	})
+	if got := one(t, a, "select 'on'"); got != "on" {
+		t.Error(got)
+	}
+}
+
+// TestPooledSessionsEndWithTheirReason: an end that the gateway gives reaches clients of a pool
+// too, and costs no server that is at rest.
+func TestPooledSessionsEndWithTheirReason(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 2})
+	idle, busy := f.pgx(t, "app", ""), f.pgx(t, "app", "")
+	one(t, idle, "select 'there'")
+	do(t, busy, "begin")
+	if n := f.gw.CloseSessions(func(gateway.SessionInfo) bool { return true }, "the grant was revoked"); n != 2 {
+		t.Errorf("%d sessions closed", n)
+	}
+	for _, c := range []*pgx.Conn{idle, busy} {
+		if _, err := c.Exec(t.Context(), "select 1"); err == nil {
+			t.Error("the session goes on")
+		}
+	}
+	eventually(t, "both are gone", func() bool { p := f.pool(t); return len(p.Clients) == 0 && p.ServersActive == 0 })
+	f.stop()
+}
+
+// TestPooledRecordsAreExact: what a session of a pool did is recorded from its own stream.
+func TestPooledRecordsAreExact(t *testing.T) {
+	f := startPool(t, pool.Settings{Mode: pool.ByTransaction, Servers: 1})
+	var wg sync.WaitGroup
+	for range 4 {
+		c := f.pgx(t, "app", "")
+		wg.Go(func() {
+			for range 25 {
+				_, _ = c.Exec(context.Background(), "select generate_series(1, $1::int)", 10)
+			}
+			c.Close(context.Background())
+		})
+	}
+	wg.Wait()
+	f.stop()
+	var rows, calls int64
+	sessions := map[string]int{}
+	for _, b := range f.records.all("summary") {
+		rows += b.Summary.Rows
+		for _, s := range b.Summary.Statements {
+			calls += s.Calls
+		}
+		sessions[b.Summary.Access.Session]++
+	}
+	if rows != 4*25*10 || calls != 4*25 || len(sessions) != 4 {
+		t.Errorf("%d rows, %d calls, %d sessions recorded", rows, calls, len(sessions))
+	}
+}
