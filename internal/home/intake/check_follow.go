@@ -94,7 +94,8 @@ func (k *sourceCheck) publishedTable(t *postgres.Table, p *published, need map[s
 	}
 	if p.columns == nil {
 		if t.PrimaryKey != nil && k.withheldColumns(t, need) {
-			k.add(Warning, "", "", "publication %s sends columns of %s that no dataset reads (PostgreSQL 15 and later can list those that it sends)", PublicationName, t.Name)
+			k.add(Warning, "", fmt.Sprintf("ALTER PUBLICATION %[1]s DROP TABLE %[2]s; ALTER PUBLICATION %[1]s ADD TABLE %[2]s%[3]s;", pub, t.Quoted(), k.columnList(t)),
+				"publication %s sends columns of %s that no dataset reads (PostgreSQL 15 and later can list those that it sends)", PublicationName, t.Name)
 		}
 		return
 	}

@@ -117,6 +117,17 @@ func TestWhatFollowingLacksIsSaidWithTheStatementThatMendsIt(t *testing.T) {
 		if said(findings(t, conn), "sends columns of app.person that no dataset reads") == nil {
 			t.Error("that the publication sends more than datasets read is not said")
 		}
+		do("DROP PUBLICATION trefoil")
+		if f := said(findings(t, conn), "there is no publication trefoil"); f == nil {
+			t.Error("that there is no publication is not said")
+		} else {
+			do(strings.SplitN(f.SQL, " -- ", 2)[0])
+		}
+		for _, text := range []string{"sends columns of app.person", "does not send", "names partitions", "does not have"} {
+			if f := said(findings(t, conn), text); f != nil {
+				t.Errorf("the publication that was proposed: %s", f)
+			}
+		}
 		if f := said(findings(t, conn), "large objects"); f != nil {
 			t.Errorf("without any large object it says %s", f)
 		}

@@ -112,7 +112,7 @@ func (k *sourceCheck) server(ctx context.Context) error {
 // identities finds tables whose changes cannot be told apart, and the publication's text.
 func (k *sourceCheck) identities(published bool) {
 	need := k.needed()
-	var list []string
+	var list []*postgres.Table
 	for _, t := range k.schema.Tables {
 		root := t
 		for root.Parent != nil {
@@ -124,7 +124,7 @@ func (k *sourceCheck) identities(published bool) {
 			continue
 		}
 		if t == root {
-			list = append(list, t.Quoted())
+			list = append(list, t)
 		}
 		if t.Unlogged {
 			k.add(Lacks, "", "ALTER TABLE "+t.Quoted()+" SET LOGGED;", "%s is unlogged: its changes are in no WAL", t.Name)
@@ -134,7 +134,7 @@ func (k *sourceCheck) identities(published bool) {
 		}
 	}
 	if !published && len(list) > 0 {
-		k.add(Lacks, "", fmt.Sprintf("CREATE PUBLICATION %s FOR TABLE %s; -- as the tables' owner", PublicationName, strings.Join(list, ", ")), "there is no publication %s", PublicationName)
+		k.add(Lacks, "", k.publicationSQL(list), "there is no publication %s", PublicationName)
 	}
 }
 
