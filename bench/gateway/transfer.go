@@ -75,6 +75,9 @@ func (b *bench) timed(ctx context.Context, dsn string, pid int, f func(net.Conn)
 	if err != nil {
 		return 0, 0, err
 	}
+	if err := c.SyncConn(ctx); err != nil { // on a busy machine it may be reading ahead
+		return 0, 0, err
+	}
 	h, err := c.Hijack()
 	if err != nil {
 		return 0, 0, err
