@@ -192,7 +192,14 @@ func (p *pooled) on() splice.Loop { return p.pools.Loop() }
 // cancel cancels what the client runs now, and waits until the server has passed that on.
 func (p *pooled) cancel(ctx context.Context) error {
 	done := make(chan struct{})
-	if !p.on().Post(func() { p.client.Cancel(func() { close(done) }) }) {
+	pass := func() {
+		if p.client == nil { // it was not adopted
+			close(done)
+			return
+		}
+		p.client.Cancel(func() { close(done) })
+	}
+	if !p.on().Post(pass) {
 		return errors.New("cancel statement: the gateway is stopping")
 	}
 	select {

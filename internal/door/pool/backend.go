@@ -68,7 +68,7 @@ func (p *Pool) adopt(l *lane, o *Opened) (*backend, error) {
 
 // watched has the keeper listen.
 func (s *backend) watched() {
-	s.keeper.vars = s.vars
+	s.keeper.vars, s.keeper.pin = s.vars, Nothing
 	s.keeper.srv = &s.Session
 }
 
@@ -172,7 +172,6 @@ func (p *Pool) clean(s *backend) {
 	s.state = cleaning
 	var out Out
 	out.begin(nil)
-	s.keeper.pin = Nothing
 	s.keeper.own(&out, p.settings.Reset)
 	s.conn.Send(out.Bytes())
 	s.conn.Blocked() // sends it

@@ -27,7 +27,6 @@ type model struct {
 	copying  bool
 	extended bool // the COPY came by Execute
 	notes    int  // notifications to send at the next ReadyForQuery
-	dead     bool
 }
 
 func newModel() *model {
@@ -210,7 +209,7 @@ func (m *model) copyData(typ byte) {
 
 func ends(sql string) bool { return sql == "commit" || sql == "rollback" }
 
-var setConfig_ = regexp.MustCompile(`set_config\('(\w+)',E'([^']*)',false\)`)
+var configCall = regexp.MustCompile(`set_config\('(\w+)',E'([^']*)',false\)`)
 
 // run runs one statement and reports whether it went well.
 func (m *model) run(sql string, simple bool) bool {
@@ -256,7 +255,7 @@ func (m *model) run(sql string, simple bool) bool {
 		m.discard()
 		m.say('C', "DISCARD ALL\x00")
 	case "select":
-		found := setConfig_.FindAllStringSubmatch(sql, -1)
+		found := configCall.FindAllStringSubmatch(sql, -1)
 		for _, set := range found {
 			m.set(set[1], set[2])
 		}
