@@ -61,8 +61,15 @@ func (b *bench) pgbench(ctx context.Context, c workload, p *proxy) (sample, int6
 
 // seconds is how long pgbench is to run: its clients connect on that time.
 func (b *bench) seconds(c workload) int {
-	return int((b.run+time.Second-1)/time.Second) + c.clients/100
+	n := int((b.run+time.Second-1)/time.Second) + c.clients/100 + b.longer
+	if c.tls {
+		n += c.clients / 60
+	}
+	return n
 }
+
+// errShort: the clients needed the whole time to connect.
+var errShort = errors.New("the run was too short to be measured")
 
 // within looks at the steady part: after every client is connected, before the first leaves.
 func within(list []done, points []meterPoint) (sample, error) {
@@ -70,7 +77,7 @@ func within(list []done, points []meterPoint) (sample, error) {
 	from, to := list[0].end.Add(50*time.Millisecond), list[len(list)-1].end.Add(-50*time.Millisecond)
 	points = slices.DeleteFunc(points, func(p meterPoint) bool { return p.at.Before(from) || p.at.After(to) })
 	if len(points) < 10 {
-		return sample{}, errors.New("the run was too short to be measured")
+		return sample{}, errShort
 	}
 	first, last := points[0], points[len(points)-1]
 	var us []float64
@@ -80,7 +87,7 @@ func within(list []done, points []meterPoint) (sample, error) {
 		}
 	}
 	if len(us) == 0 {
-		return sample{}, errors.New("no transaction in the measured part")
+		return sample{}, errShort
 	}
 	slices.Sort(us)
 	n := float64(len(us))
@@ -130,7 +137,7 @@ func readLog(dir string) ([]done, error) {
 		}
 	}
 	if len(list) == 0 {
-		return nil, errors.New("pgbench logged no transaction")
+		return nil, errShort
 	}
 	return list, nil
 }
