@@ -166,6 +166,7 @@ func (f *follower) truncated(ctx context.Context, touched *flow.Batch) error {
 		if err := f.a.empty(ctx, t); err != nil {
 			return err
 		}
+		t.forget()
 		if t.person && f.a.cells != nil { // nothing is left of it, so no cell is too small
 			if err := f.a.cells.settle(ctx, f.a); err != nil {
 				return err

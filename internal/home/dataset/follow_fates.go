@@ -20,6 +20,12 @@ func (s *settler) fates(ctx context.Context, ref *reference, wanted map[key][]st
 	}
 	ask := wanted
 	if to.held && slices.Equal(m.of, to.pk) {
+		for k := range wanted {
+			if m.stay != nil && m.stay.has(k) {
+				out[k] = inside
+				delete(wanted, k)
+			}
+		}
 		present, err := s.presentOf(ctx, to, wanted)
 		if err != nil {
 			return nil, err
@@ -28,6 +34,7 @@ func (s *settler) fates(ctx context.Context, ref *reference, wanted map[key][]st
 		for k, v := range wanted {
 			if present[k] {
 				out[k] = inside
+				s.p.stays(to, m, k)
 			} else {
 				ask[k] = v
 			}

@@ -205,6 +205,25 @@ func (p *followPlan) resetMembers(group ...*followed) {
 	}
 }
 
+// stays remembers that the dataset holds a key. Nobody but the flow writes to it, so that stays
+// true until a row of the table leaves, or a batch is taken back.
+func (p *followPlan) stays(f *followed, m *members, k key) {
+	if f.circle > 0 { // rows of a circle are decided together
+		return
+	}
+	if m.stay == nil {
+		m.stay = &keySet{whole: m.whole, budget: p.awayBudget()}
+	}
+	m.stay.add(k) // where there is no room the dataset is asked again
+}
+
+// forget forgets which keys of a table the dataset holds.
+func (f *followed) forget() {
+	for _, k := range f.keys {
+		k.members.stay = nil
+	}
+}
+
 // awayBudget bounds what is remembered of a large transaction's references.
 func (p *followPlan) awayBudget() *atomic.Int64 {
 	budget := &atomic.Int64{}

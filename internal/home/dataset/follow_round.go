@@ -299,6 +299,9 @@ func (f *follower) undo(ctx context.Context) {
 	undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 	defer cancel()
 	f.a.rollback(undo)
+	for _, t := range f.p.all {
+		t.forget()
+	}
 }
 
 // settle decides and writes the batch's part. h is nil where the source is not looked at.
@@ -337,6 +340,9 @@ func (f *follower) settle(ctx context.Context, b *batch, h *flow.Horizon, thorou
 	}
 	if err := s.all(ctx); err != nil {
 		if errors.Is(err, errLook) && b.parts > 0 {
+			for _, t := range f.p.all {
+				t.forget()
+			}
 			return errors.Join(err, f.a.back(ctx))
 		}
 		return err

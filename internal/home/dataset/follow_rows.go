@@ -184,6 +184,9 @@ func (s *settler) chunk(ctx context.Context, group []*followed, c *circleOf) err
 
 // pass takes in rows that refer to rows whose part in the dataset changed.
 func (s *settler) pass(ctx context.Context, f *followed, rows []*changed) error {
+	if slices.ContainsFunc(rows, func(r *changed) bool { return r.present && !r.alive }) {
+		f.forget()
+	}
 	if err := s.expected(f, rows); err != nil {
 		return err
 	}

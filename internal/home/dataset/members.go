@@ -225,6 +225,7 @@ type members struct {
 	whole   bool
 	seeds   [2]maphash.Seed
 	in, out *keySet
+	stay    *keySet // while following: keys that the dataset held when it was last asked, and has not lost since
 }
 
 func newMembers(t *table, of []string, whole bool, budget *atomic.Int64) *members {
