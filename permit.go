@@ -24,6 +24,10 @@ type PermitRequest struct {
 	Salt     []byte   `json:"salt"`
 	Proof    string   `json:"proof"`
 	Evidence []string `json:"evidence,omitempty"`
+
+	// Valve is the valve's connection through which the client came, 32 hex digits; "" for
+	// none. All requests of a session name the same. It enters no record.
+	Valve string `json:"valve,omitempty"`
 }
 
 // PermitAnswer is the answer to POST /permit: 200 with Permit, or 403 with Refusal.

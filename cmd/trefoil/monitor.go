@@ -82,7 +82,9 @@ func runMonitor(cmd *cobra.Command, dir, listen string) error {
 // serveMonitor owns the server and the monitor's goroutines. Requests end first, then the loops, so
 // that every decision that was answered is also on its way to the own log.
 func serveMonitor(ctx context.Context, m *monitor.Monitor, l net.Listener) error {
-	err := serveUntil(ctx, monitor.NewServer(m.Handler()), l, m.Run)
+	server := monitor.NewServer(m.Handler())
+	server.RegisterOnShutdown(m.EndStreams)
+	err := serveUntil(ctx, server, l, m.Run)
 	return errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 }
 

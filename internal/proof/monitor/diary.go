@@ -60,7 +60,7 @@ func (d *diary) add(seq uint64, e *entry, epoch uint64, at span) {
 		return
 	}
 	short := *e
-	short.Salt, short.Access = nil, nil
+	short.Salt, short.Access, short.Valve = nil, nil, ""
 	d.mu.Lock()
 	d.queue = append(d.queue, remark{seq, short, epoch, at})
 	d.mu.Unlock()

@@ -45,6 +45,8 @@ type entry struct {
 	Rule      string `json:"r,omitempty"` // why not; "" with Permitted false: nobody asked
 	Law       string `json:"l,omitempty"`
 
+	Valve string `json:"valve,omitempty"` // of a session's first record: its connection at the valve; stays in the journal
+
 	Name string `json:"d,omitempty"` // dataset, or grant id
 	Hash string `json:"h,omitempty"` // definition
 	Note string `json:"w,omitempty"` // of a stop

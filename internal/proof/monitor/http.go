@@ -24,6 +24,8 @@ func (m *Monitor) Handler() http.Handler {
 	judging := make(chan struct{}, maxJudging)
 	mux.HandleFunc("POST /add-checkpoint", m.limited(m.asks, m.addCheckpoint))
 	mux.HandleFunc("POST /permit", m.withToken(judging, m.permit))
+	mux.HandleFunc("GET /valve", m.withValveToken(m.valve))
+	mux.HandleFunc("POST /valve", m.withValveToken(m.valveReport))
 	mux.HandleFunc("POST /acknowledge", m.withToken(judging, m.acknowledgement))
 	mux.HandleFunc("GET /mirror/{log}/{path...}", m.limited(m.reads, m.mirror))
 	mux.HandleFunc("GET /bodies/{log}/{index}", m.limited(m.reads, m.body))

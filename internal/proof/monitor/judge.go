@@ -31,6 +31,7 @@ const (
 	ruleUnpermitted  = "unpermitted"
 	ruleDefinition   = "definition"
 	ruleDisk         = "storage"
+	ruleValve        = "valve"
 )
 
 // refusal is why not, in words that are safe to show. The zero value means nothing.

@@ -40,29 +40,31 @@ type Config struct {
 
 // Monitor is one running monitor. Its methods may be called from several goroutines.
 type Monitor struct {
-	dir       string
-	rules     *Rules
-	book      *book
-	keys      *keys
-	logger    *slog.Logger
-	now       func() time.Time
-	doubt     time.Duration
-	term      time.Duration
-	grace     time.Duration
-	token     string
-	bodies    string
-	lock      *os.File
-	journal   *journal
-	state     *state
-	findings  *findings
-	followers []*follower
-	byHash    map[string]*follower
-	diary     *diary
-	asks      *limiter
-	wrong     *limiter // wrong tokens
-	reads     *limiter
-	ordering  sync.Mutex // one order is obeyed once
-	once      sync.Once
+	dir        string
+	rules      *Rules
+	book       *book
+	keys       *keys
+	logger     *slog.Logger
+	now        func() time.Time
+	doubt      time.Duration
+	term       time.Duration
+	grace      time.Duration
+	token      string
+	bodies     string
+	valveToken string
+	valves     *valves
+	lock       *os.File
+	journal    *journal
+	state      *state
+	findings   *findings
+	followers  []*follower
+	byHash     map[string]*follower
+	diary      *diary
+	asks       *limiter
+	wrong      *limiter // wrong tokens
+	reads      *limiter
+	ordering   sync.Mutex // one order is obeyed once
+	once       sync.Once
 }
 
 // errLocked means that another process has the monitor's directory open. Stop that one.
@@ -71,7 +73,7 @@ var errLocked = errors.New("monitor directory is in use by another process")
 // New opens a monitor's directory and everything in state/, repairing what a crash left. It
 // fails rather than run on state that it cannot trust.
 func New(ctx context.Context, c Config) (*Monitor, error) {
-	m := &Monitor{dir: c.Dir, rules: c.Rules, logger: c.Logger, now: c.Now, byHash: map[string]*follower{},
+	m := &Monitor{valves: newValves(), dir: c.Dir, rules: c.Rules, logger: c.Logger, now: c.Now, byHash: map[string]*follower{},
 		asks: newLimiter(asksPerSecond, askBurst), wrong: newLimiter(asksPerSecond, askBurst), reads: newLimiter(readsPerSecond, readBurst)}
 	if m.logger == nil {
 		m.logger = slog.New(slog.DiscardHandler)
@@ -107,6 +109,11 @@ func (m *Monitor) openRules(_ context.Context, c Config) (err error) {
 	if m.rules.BodiesToken != "" {
 		if m.bodies, err = readSecret(within(c.Dir, m.rules.BodiesToken)); err != nil {
 			return fmt.Errorf("bodies_token: %w", err)
+		}
+	}
+	if m.rules.ValveToken != "" {
+		if m.valveToken, err = readSecret(within(c.Dir, m.rules.ValveToken)); err != nil {
+			return fmt.Errorf("valve_token: %w", err)
 		}
 	}
 	m.doubt, m.term, m.grace = duration(m.rules.ClockDoubt), duration(m.rules.PermitTerm), duration(m.rules.Grace)
@@ -215,6 +222,7 @@ func (m *Monitor) step(e *entry, body []byte) (uint64, error) {
 		return 0, err
 	}
 	m.diary.add(seq, e, m.state.epoch, at)
+	m.valves.note(seq, e, m.state)
 	return seq, nil
 }
 

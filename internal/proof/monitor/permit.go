@@ -33,6 +33,7 @@ type proved struct {
 	raw   []byte
 	salt  []byte
 	cp    *trefoil.Checkpoint
+	valve string // the valve's connection that the request names
 }
 
 func (p *proved) key() recordKey { return recordKey{p.log, p.index} }
@@ -62,7 +63,7 @@ func (m *Monitor) prove(r *trefoil.PermitRequest) (*proved, error) {
 	if cp.Size > m.followers[log].witness.size() {
 		m.setBack(log, p.Checkpoint)
 	}
-	return &proved{log: log, index: p.Index, leaf: trefoil.LeafHash(leaf), body: body, raw: r.Body, salt: r.Salt, cp: cp}, nil
+	return &proved{log: log, index: p.Index, leaf: trefoil.LeafHash(leaf), body: body, raw: r.Body, salt: r.Salt, cp: cp, valve: r.Valve}, nil
 }
 
 // setBack takes note that the monitor signed more than its disk remembers.
@@ -196,11 +197,19 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 	defer s.mu.Unlock()
 	e := recordEntry(p.body, p.index, p.leaf, p.salt, now)
 	known := s.records[p.key()]
+	misplaced := m.bound(p, e.Session, zone)
+	if s.sessions[e.Session] == nil {
+		e.Valve = p.valve
+	}
 	switch {
 	case s.stopped:
 		no = refuse(ruleStopped, "", "the monitor has stopped releases")
 	case known != nil && known.leaf != p.leaf:
 		no = refuse(ruleReplay, "", "the log holds another record at this place than it held before")
+	case misplaced != nil:
+		if no == nil {
+			no = misplaced
+		}
 	case known != nil && known.permitted && known.epoch == s.epoch && now.Unix() < known.expires: // asked again: the same permit
 		return m.journal.last(), m.permitOf(p, known.expires, known.epoch), nil, nil
 	case known != nil && known.permitted: // it ran out, or a stop voided it: judged anew

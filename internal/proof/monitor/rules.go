@@ -22,6 +22,8 @@ type Rules struct {
 	ServerKey   string            `yaml:"server_key,omitempty"`   // PEM file: the certificate's key
 	Token       string            `yaml:"token"`                  // file: what callers of /permit and /acknowledge present
 	BodiesToken string            `yaml:"bodies_token,omitempty"` // file: what readers of /bodies present; none: nobody reads
+	ValveToken  string            `yaml:"valve_token,omitempty"`  // file: what the valve presents; none: there is no valve
+	Valve       string            `yaml:"valve,omitempty"`        // required: nothing leaves the region but through the valve
 	Logs        []WatchedLog      `yaml:"logs"`
 	Region      []string          `yaml:"region,omitempty"` // countries and groups; default EEA, GB, CH
 	Exporter    Entity            `yaml:"exporter"`

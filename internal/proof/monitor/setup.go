@@ -23,7 +23,7 @@ type VerifierKeys struct {
 // String returns what a gateway and a verifier trust: witness and permit vkeys.
 func (v VerifierKeys) String() string { return v.Witness + "," + v.Permit }
 
-// Init makes dir with three new keys, a token for callers, one for the readers of bodies, and
+// Init makes dir with three new keys, a token for callers, one for the readers of bodies, one for the valve, and
 // a commented rules.yaml to be filled in. What exists is never replaced.
 func Init(dir, name string) (VerifierKeys, error) {
 	var v VerifierKeys
@@ -42,7 +42,7 @@ func Init(dir, name string) (VerifierKeys, error) {
 			return v, fmt.Errorf("set up monitor: %w", err)
 		}
 	}
-	for _, token := range []string{"token", "bodies-token"} {
+	for _, token := range []string{"token", "bodies-token", "valve-token"} {
 		if err := writeNew(filepath.Join(dir, "keys", token), rand.Text()+rand.Text()+"\n"); err != nil {
 			return v, fmt.Errorf("set up monitor: %w", err)
 		}

@@ -43,6 +43,9 @@ type session struct {
 	startAt   time.Time
 	closed    int64 // Unix seconds at which its end was seen; 0: open
 	changed   chan struct{}
+
+	valve  string // its connection at the valve, "" for none
+	grants int64  // release records permitted
 }
 
 // unasked is a record that waits for somebody to ask for its permit.
@@ -78,6 +81,7 @@ type state struct {
 	sessions map[string]*session
 	acks     map[string][]definition // dataset → acknowledged, oldest first
 	revoked  map[string]bool         // grant ids
+	valves   map[string]string       // connection at the valve → session
 	unasked  map[recordKey]unasked   // records that need a permit, and nobody asked for one yet
 	stopped  bool
 	epoch    uint64
@@ -88,7 +92,7 @@ type state struct {
 
 func newState(logs []WatchedLog) *state {
 	s := &state{logs: map[string]int{}, records: map[recordKey]*record{}, sessions: map[string]*session{},
-		acks: map[string][]definition{}, revoked: map[string]bool{}, unasked: map[recordKey]unasked{}, totals: make([]Totals, len(logs))}
+		acks: map[string][]definition{}, revoked: map[string]bool{}, valves: map[string]string{}, unasked: map[recordKey]unasked{}, totals: make([]Totals, len(logs))}
 	for i, l := range logs {
 		s.logs[l.Origin] = i
 	}
@@ -185,14 +189,18 @@ func (s *state) applySession(e *entry, log int, first, granted bool) {
 		return
 	case x == nil: // a start, or the first that is seen of a session in the region that began without the monitor
 		x = &session{log: log, start: e.Index, access: [32]byte(e.Access), startAt: time.UnixMicro(e.Recorded).UTC(),
-			allowance: e.Allowance, changed: make(chan struct{})}
+			allowance: e.Allowance, changed: make(chan struct{}), valve: e.Valve}
 		s.sessions[e.Session] = x
+		if e.Valve != "" {
+			s.valves[e.Valve] = e.Session
+		}
 	}
 	if e.Kind == trefoil.KindRelease {
 		x.next = max(x.next, e.Chunk+1)
 		x.total = max(x.total+e.Bytes, e.Cumulative)
 		if granted {
 			x.released += e.Bytes
+			x.grants++
 		}
 	} else if e.Event == "start" && x.start == e.Index {
 		x.permitted = x.permitted || granted
@@ -226,6 +234,9 @@ func (s *state) forgetClosed(now int64) {
 		x := s.sessions[s.closed[0]]
 		if x != nil && now-x.closed < int64(keepClosed/time.Second) {
 			return
+		}
+		if x != nil {
+			delete(s.valves, x.valve)
 		}
 		delete(s.sessions, s.closed[0])
 		s.closed = s.closed[1:]

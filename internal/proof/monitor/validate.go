@@ -48,6 +48,8 @@ func (r *Rules) validate(pos *strict.Positions) strict.Errors {
 	c.want(r.Token != "", "token", "is missing: the file that holds the callers' token")
 	c.want((r.Certificate == "") == (r.ServerKey == ""), "certificate", "certificate and server_key go together")
 	c.want(r.StaffKey != "", "staff_key", "is missing: the file that maps principals to pseudonyms")
+	c.want(r.Valve == "" || r.Valve == ValveRequired, "valve", "must be required, or not there")
+	c.want(r.Valve == "" || r.ValveToken != "", "valve_token", "is missing: the file that holds the valve's token")
 	r.validateLogs(c)
 	r.validateParties(c)
 	r.validateDatasets(c)
