@@ -288,6 +288,11 @@ func (a *applier) upsert(ctx context.Context, f *followed, rows []*changed) erro
 			err = attempt(ctx, a.tx, f.upsertSQL())
 		}
 	}
+	if sqlState(err) == uniqueViolation {
+		if err = a.displace(ctx, f); err == nil {
+			err = attempt(ctx, a.tx, f.upsertSQL())
+		}
+	}
 	if err != nil {
 		return fmt.Errorf("write to %s: %w", f.name, err)
 	}
