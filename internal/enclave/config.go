@@ -116,6 +116,7 @@ type Embedded struct {
 type Gateway struct {
 	Listen string `yaml:"listen"`
 
+	Valve             *Valve   `yaml:"valve,omitempty"`       // the listener of the monitor's valve
 	ListenAlso        []string `yaml:"listen_also,omitempty"` // more addresses; unix:PATH is a socket
 	Certificate       string   `yaml:"certificate"`           // shown to clients
 	Key               string   `yaml:"key"`

@@ -24,7 +24,7 @@ func (c *Config) clientAddresses() []string {
 
 // openDoors opens every address that is not open yet.
 func (c *Config) openDoors(ctx context.Context, open doors) error {
-	for _, address := range append(c.clientAddresses(), c.Log.Listen) {
+	for _, address := range append(c.clientAddresses(), append(c.valveAddresses(), c.Log.Listen)...) {
 		if open[address] != nil {
 			continue
 		}

@@ -93,6 +93,9 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 			bad(fmt.Sprintf("gateway.listen_also[%d]", i), "%q is neither host:port nor unix:/PATH", a)
 		}
 	}
+	if v := c.Gateway.Valve; v != nil {
+		v.validate(c, bad)
+	}
 	if d := c.Gateway.SummaryInterval; d != "" {
 		if _, err := time.ParseDuration(d); err != nil {
 			bad("gateway.summary_interval", "%q is not a duration such as 60s", d)
@@ -198,6 +201,9 @@ func (c *Config) resolve(dir string) {
 		&c.Log.Directory, &c.Log.Key, &c.Log.Certificate, &c.Log.ServerKey, &c.Monitor.Token, &c.Monitor.Authority,
 		&c.Keys.Pseudonyms, &c.Keys.Staff, &c.Keys.Statements, &c.Keys.Digests, &c.Keys.KMSToken, &c.Keys.KMSCA} {
 		join(dir, p)
+	}
+	if c.Gateway.Valve != nil {
+		join(dir, &c.Gateway.Valve.Key)
 	}
 	for i := range c.Log.Witnesses {
 		join(dir, &c.Log.Witnesses[i].Authority)

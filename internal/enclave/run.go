@@ -156,9 +156,13 @@ func (p *process) makeGateway(ctx context.Context) error {
 		return err
 	}
 	live.Limits = limits
+	clients, err := p.withValve(p.clientDoors())
+	if err != nil {
+		return err
+	}
 	p.quota = newQuota(p.config.Gateway.TemporaryBytes, p.config.Gateway.TemporaryBytesAll)
 	p.gateway, err = gateway.New(gateway.Config{
-		Listeners: p.clientDoors(), TLS: live.TLS, RequireTLS: live.RequireTLS,
+		Listeners: clients, TLS: live.TLS, RequireTLS: live.RequireTLS,
 		Directory: live.Directory, Locator: live.Locator, OIDC: live.OIDC, Certificates: live.Certificates, Sources: p.sources,
 		TokenUsed: p.tokens.used, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },

@@ -114,6 +114,7 @@ type ReleaseSession struct {
 	Until      time.Time         // zero = no end; the gateway also ends ctx then
 	Fixed      int64             // bytes written to Client so far, after TLS
 	TxStatus   byte
+	Valve      string          // the valve's connection through which the client came; "" for none
 	Draining   <-chan struct{} // closed when the gateway stops: end as soon as idle
 	// Cancel asks the database to cancel what this session runs. The gateway calls it for
 	// the client's CancelRequests; the runner may call it too.

@@ -152,6 +152,9 @@ func (g *Gateway) accept(ctx context.Context, l net.Listener) error {
 			}
 			return fmt.Errorf("accept connection: %w", err)
 		}
+		if g.fromValve(ctx, l, c) {
+			continue
+		}
 		addr := address(c)
 		if !g.half.enter(c, addr) {
 			_ = c.Close() // not a word: whoever floods the door gets no work out of it
@@ -286,6 +289,8 @@ func (g *Gateway) judge(d *Decision, h *hello) *refused {
 		return r
 	case d.Path != Service && d.Path != Release:
 		return &refused{Refusal: d.Refusal, stage: stageOpen}
+	case judgeValve(d, h) != nil:
+		return judgeValve(d, h)
 	case d.Path == Release && !h.secure && !h.local:
 		// Whoever sits in between could read the answers, or strip the offer of TLS.
 		r := refusal(stageOpen, "28000", reasonTLS, "datasets are opened over TLS")

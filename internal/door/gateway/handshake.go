@@ -29,8 +29,8 @@ type hello struct {
 // byte more, so nothing sent in clear before TLS can be taken for something sent inside.
 func (g *Gateway) greet(raw net.Conn) (*hello, *refused) {
 	h := &hello{conn: newConn(raw), addr: address(raw), live: g.live.Load()}
-	h.local = h.addr.IsLoopback() || isUnix(raw)
-	for range 3 { // a GSS request, a TLS request, and the start-up itself
+	h.local = (h.addr.IsLoopback() || isUnix(raw)) && valveOf(raw) == "" // the valve's machine is not this one
+	for range 3 {                                                        // a GSS request, a TLS request, and the start-up itself
 		var head [4]byte
 		if _, err := io.ReadFull(h.conn, head[:]); err != nil {
 			return h, gone()
@@ -89,7 +89,7 @@ func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
 
 // secure starts TLS. The count of bytes to the client starts behind it.
 func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
-	cfg := h.live.TLS
+	cfg := overValve(raw, h.live.TLS)
 	if direct {
 		cfg = cfg.Clone()
 		cfg.NextProtos = []string{"postgresql"}
@@ -143,6 +143,9 @@ func (h *hello) negotiate() (secret int, r *refused) {
 func address(c net.Conn) netip.Addr {
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		return t.AddrPort().Addr().Unmap()
+	}
+	if v, ok := c.RemoteAddr().(*valveAddr); ok {
+		return v.client.Addr()
 	}
 	if _, local := c.RemoteAddr().(*net.UnixAddr); local {
 		return netip.AddrFrom4([4]byte{127, 0, 0, 1}) // who opens a file of this machine is on this machine

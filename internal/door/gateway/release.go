@@ -14,6 +14,7 @@ func (s *session) runRelease() {
 		Parameters: s.server.params, Order: s.server.order,
 		KeyData: wire.AppendBackendKeyData(nil, s.pid, s.secret), Notice: s.noticeMessage(),
 		Until: s.decision.Until, Fixed: s.client.written.Load(), TxStatus: s.server.txStatus,
+		Valve:    valveOf(s.client),
 		Draining: g.draining, Cancel: s.cancelUpstream,
 	})
 	var end *End

@@ -186,7 +186,7 @@ func (s *Session) record(ctx context.Context, appended func(), build func(bool) 
 	if cp.Origin != s.Origin {
 		return req, leaf, nil, unanswered(errors.New("the proof is of another log"))
 	}
-	req = trefoil.PermitRequest{Body: rec.Body, Salt: rec.Salt, Proof: proof.String(), Evidence: s.Evidence}
+	req = trefoil.PermitRequest{Body: rec.Body, Salt: rec.Salt, Proof: proof.String(), Evidence: s.Evidence, Valve: s.Valve}
 	return req, trefoil.LeafHash(rec.Leaf()), proof, nil
 }
 
