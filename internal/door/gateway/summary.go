@@ -72,6 +72,8 @@ func (s *session) summary(now time.Time, final bool) *trefoil.Body {
 const (
 	unparsedShare = 100
 	unparsedLeast = 100
+
+	incidentUnparsed = "unparsed-statements"
 )
 
 // flagUnparsed opens an incident, once a session, when too much of what it does cannot be
@@ -86,6 +88,6 @@ func (s *session) flagUnparsed(b *trefoil.SummaryBody) {
 		return
 	}
 	i := s.record(trefoil.KindIncident)
-	i.Incident = &trefoil.IncidentBody{Event: "opened", ID: "unparsed-" + s.id, Reason: "unparsed-statements"}
+	i.Incident = &trefoil.IncidentBody{Event: "opened", ID: "unparsed-" + s.id, Reason: incidentUnparsed}
 	s.flagged = s.g.clerk.offer(i) // no room: with the next summary
 }
