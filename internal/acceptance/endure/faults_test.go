@@ -66,6 +66,29 @@ func TestClientsThatDoNotReadHoldNobodyUp(t *testing.T) {
 	}
 }
 
+// TestClientsThatNeverReadAndHangUpEndTheirStatements: who asks for a lot, reads none of it and
+// is gone leaves no statement running for it, though its stream ended in good order.
+func TestClientsThatNeverReadAndHangUpEndTheirStatements(t *testing.T) {
+	for _, database := range []string{"platform", "pooled"} {
+		conn, f := hijacked(t, shared.dsn("load", database))
+		f.Send(query("SELECT repeat('gone', 250) FROM generate_series(1, 1000000)"))
+		if err := f.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Second) // for the answer to fill what there is to fill
+		conn.Close()
+	}
+	admin := connect(t, shared.env["ADMIN_DSN"])
+	eventually(t, 40*time.Second, func() error {
+		var n int
+		err := admin.QueryRow(context.Background(), "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT repeat(''gone''%' AND state = 'active'").Scan(&n)
+		if err == nil && n > 0 {
+			err = fmt.Errorf("%d statements still run for clients that are gone", n)
+		}
+		return err
+	})
+}
+
 // TestClientsThatVanishLeaveNothing: at every stage of a session.
 func TestClientsThatVanishLeaveNothing(t *testing.T) {
 	connect(t, shared.dsn("load", "platform")).Close(context.Background())

@@ -97,7 +97,7 @@ func (w *world) close() {
 }
 
 const addedDatabases = `  pooled: {site: dublin-1, dbname: platform, dsn: DSN, pool: {mode: transaction, servers: 8}}
-  narrow: {site: dublin-1, dbname: platform, dsn: DSN, pool: {mode: transaction, servers: 2, wait: 3s}}
+  narrow: {site: dublin-1, dsn: DSN, pool: {mode: transaction, servers: 2, wait: 3s}}
   lying: {site: dublin-1, dbname: platform, dsn: LIAR, pool: {mode: transaction, servers: 2, wait: 2s}}
   expired: {site: dublin-1, dbname: platform, dsn: EXPIRED}
 `
@@ -112,7 +112,15 @@ const addedPrincipals = `  - {id: endure-cn, employer: clover-cn, workplace: CN,
 `
 
 // prepare adds principals, pools, and databases that these tests spoil.
-func (w *world) prepare(_ context.Context, dir, _ string) error {
+func (w *world) prepare(ctx context.Context, dir, admin string) error {
+	conn, err := pgx.Connect(ctx, admin)
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "CREATE DATABASE narrow") // its own: pools are one for each database and role of a server
+	if err = errors.Join(err, conn.Close(ctx)); err != nil {
+		return err
+	}
 	verifier, err := identity.NewVerifier(password, identity.MinIterations)
 	if err != nil {
 		return err
