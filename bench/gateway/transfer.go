@@ -30,6 +30,9 @@ func (b *bench) rows(ctx context.Context) error {
 		if err := b.transfer(ctx, t.name, t.f); err != nil {
 			return fmt.Errorf("%s: %w", t.name, err)
 		}
+		if b.quick {
+			return nil
+		}
 	}
 	return nil
 }
