@@ -26,12 +26,11 @@ func TestTransactionsInPartsGiveWhatBuildingGives(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			end := sub.Commit
 			if _, err := sub.Exec(testContext(t), act(r)); err != nil || r.IntN(10) == 0 {
-				err = sub.Rollback(testContext(t))
-			} else {
-				err = sub.Commit(testContext(t))
+				end = sub.Rollback
 			}
-			if err != nil {
+			if err := end(testContext(t)); err != nil {
 				t.Fatal(err)
 			}
 		}
