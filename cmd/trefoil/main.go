@@ -82,6 +82,7 @@ func newRoot() *cobra.Command {
 		newRequestCommand(),
 		newDecideCommand("revoke", "Take an approval back; sessions that rest on it end", grant.KindRevocation),
 		newTokenCommand(),
+		newValveCommand(),
 		newVerifyCommand(),
 		newCheckCommand(),
 		newInitCommand(),
