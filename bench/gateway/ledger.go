@@ -16,7 +16,6 @@ type ledger struct {
 	next   uint64
 	starts int
 	ends   int
-	totals map[string]trefoil.StatementSummary // by kind: the busiest statement, summed over sessions
 	sums   map[[2]string]*trefoil.StatementSummary
 	rows   int64
 	stray  int64 // statements that are not attributed

@@ -12,7 +12,6 @@ import (
 	"io"
 	"net/netip"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -41,10 +40,9 @@ type session struct {
 
 	flagged bool // an incident says that too little of it can be attributed; the clerk's
 
-	parent     context.Context // ends when the gateway has nothing more to record
-	ctx        context.Context // ends with the session; its cause is an *End
-	clientDone atomic.Bool     // the client ended its stream
-	cancel     context.CancelCauseFunc
+	parent context.Context // ends when the gateway has nothing more to record
+	ctx    context.Context // ends with the session; its cause is an *End
+	cancel context.CancelCauseFunc
 
 	mu        sync.Mutex
 	end       *End

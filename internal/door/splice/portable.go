@@ -134,7 +134,6 @@ type pconn struct {
 	pending  []byte     // for the peer
 	spare    []byte     // the other half of a double buffer
 	writing  bool       // the writer has some more of it
-	kept     []byte     // not taken by the handler
 	paused   bool
 	blocked  bool // the handler waits for Drained
 	broken   bool // writing failed

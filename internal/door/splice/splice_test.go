@@ -106,7 +106,6 @@ type relay struct {
 	chop  bool // send in small parts, and take not all
 	ended chan error
 	rnd   *mrand.Rand
-	most  int // bytes taken at once that were blocked
 }
 
 func (r *relay) other(c splice.Conn) splice.Conn {
