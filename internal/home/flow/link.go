@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -133,8 +134,19 @@ func (l *link) end() {
 	})
 }
 
+// nap is how long the receiver lets messages gather once it has read all that came. The source
+// sends each change by itself: to wake for each costs more than the change.
+const nap = 3 * time.Millisecond
+
 func (l *link) receive() {
 	for {
+		if l.front.ReadBufferLen() == 0 && drained(l.conn) {
+			select {
+			case <-time.After(nap):
+			case <-l.over:
+				return
+			}
+		}
 		err := l.step()
 		select {
 		case <-l.over:
@@ -147,6 +159,26 @@ func (l *link) receive() {
 			return
 		}
 	}
+}
+
+// drained says whether nothing waits to be read; false where that cannot be seen (TLS).
+func drained(c net.Conn) bool {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return false
+	}
+	empty := false
+	var one [1]byte
+	err = raw.Read(func(fd uintptr) bool {
+		_, _, err := syscall.Recvfrom(int(fd), one[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		empty = err == syscall.EAGAIN
+		return true
+	})
+	return err == nil && empty
 }
 
 func (l *link) step() error {
