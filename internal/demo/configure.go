@@ -61,7 +61,7 @@ func (w *World) makeSecrets(context.Context) error {
 		}
 		*k.vkey = vkey
 	}
-	ports, err := freePorts(3)
+	ports, err := w.keepPorts(3)
 	if err != nil {
 		return err
 	}

@@ -116,19 +116,34 @@ func writeSecrets(paths ...string) error {
 	return nil
 }
 
-// freePorts finds n different ports of the loopback address that nobody listens on now.
-func freePorts(n int) ([]string, error) {
+// keepPorts finds n ports of the loopback address that nobody listens on, and keeps them:
+// until their parts start, seconds later, another demonstration must not find them free too.
+func (w *World) keepPorts(n int) ([]string, error) {
 	var out []string
 	for len(out) < n {
 		port, err := postgres.FreePort("127.0.0.1")
 		if err != nil {
 			return nil, err
 		}
-		if addr := net.JoinHostPort("127.0.0.1", strconv.Itoa(port)); !slices.Contains(out, addr) {
-			out = append(out, addr)
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+		if err != nil {
+			continue // taken this very moment
 		}
+		w.kept = append(w.kept, l)
+		out = append(out, l.Addr().String())
 	}
 	return out, nil
+}
+
+// freePorts lets go of the kept ports with these addresses.
+func (w *World) freePorts(addresses ...string) {
+	w.kept = slices.DeleteFunc(w.kept, func(l net.Listener) bool {
+		mine := slices.Contains(addresses, l.Addr().String())
+		if mine {
+			_ = l.Close()
+		}
+		return mine
+	})
 }
 
 // writeEnv writes demo.env: lines KEY='value', for shells and tools. It appears complete or

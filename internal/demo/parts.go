@@ -18,6 +18,7 @@ import (
 
 // StartMonitor starts the monitor, or starts it again.
 func (w *World) StartMonitor(ctx context.Context) error {
+	w.freePorts(w.monitorAddr)
 	p, err := w.spawn("monitor", "monitor", "--dir", w.path("monitor"))
 	if err != nil {
 		return err
@@ -30,6 +31,7 @@ func (w *World) StartMonitor(ctx context.Context) error {
 
 // StartGateway starts the gateway with its log.
 func (w *World) StartGateway(ctx context.Context) error {
+	w.freePorts(w.gatewayAddr, w.logAddr)
 	p, err := w.spawn("gateway", "gateway", "-c", w.path("enclave", "enclave.yaml"))
 	if err != nil {
 		return err

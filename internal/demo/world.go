@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/url"
 	"os"
 	"os/exec"
@@ -53,7 +54,8 @@ type World struct {
 	passwords map[string]string // of principals and database roles
 
 	gatewayAddr, logAddr, monitorAddr         string
-	logKey, witnessKey, permitKey, approveKey string // verifier keys
+	kept                                      []net.Listener // ports of parts that do not run yet
+	logKey, witnessKey, permitKey, approveKey string         // verifier keys
 
 	gateway, monitor, follower *process
 
@@ -136,6 +138,7 @@ func (w *World) prepare(ctx context.Context) error {
 // Close stops everything, the door first.
 func (w *World) Close(ctx context.Context) error {
 	_ = os.Remove(w.path("pids", "launcher")) // Stop must not stop this very process
+	w.freePorts(w.monitorAddr, w.gatewayAddr, w.logAddr)
 	err := Stop(ctx, w.o.Dir)
 	if errors.Is(err, ErrNothingRuns) {
 		return nil
