@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -64,8 +65,33 @@ func newHouse(t *testing.T) *house {
 	for _, kv := range w.Environment() {
 		h.env[kv[0]] = kv[1]
 	}
+	h.require(ctx, w)
 	h.run()
 	return h
+}
+
+// require has the monitor start again with rules that require the valve: the demonstration
+// itself looks from outside while it starts.
+func (h *house) require(ctx context.Context, w *demo.World) {
+	h.t.Helper()
+	pid, err := strconv.Atoi(h.env["MONITOR_PID"])
+	if err == nil {
+		err = syscall.Kill(pid, syscall.SIGKILL)
+	}
+	path := filepath.Join(h.dir, "monitor", "rules.yaml")
+	text, readErr := os.ReadFile(path)
+	text = append(text, "\nvalve: required\n"...)
+	if err := errors.Join(err, readErr, os.WriteFile(path, text, 0o600)); err != nil {
+		h.t.Fatal(err)
+	}
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
+		if err = w.StartMonitor(ctx); err == nil {
+			return
+		}
+		if time.Now().After(end) {
+			h.t.Fatal(err)
+		}
+	}
 }
 
 // prepare gives monitor and gateway their halves of the valve's configuration.
@@ -90,7 +116,7 @@ func (h *house) prepare(_ context.Context, dir, _ string) error {
 	}
 	return errors.Join(append(errs,
 		edit(filepath.Join(dir, "enclave", "enclave.yaml"), "gateway:\n", fmt.Sprintf("gateway:\n  valve: { listen: %q, key: keys/valve }\n", h.door)),
-		edit(filepath.Join(dir, "monitor", "rules.yaml"), "staff_key:", "valve: required\nvalve_token: keys/valve-token\nstaff_key:"))...)
+		edit(filepath.Join(dir, "monitor", "rules.yaml"), "staff_key:", "valve_token: keys/valve-token\nstaff_key:"))...)
 }
 
 // run starts the valve.
