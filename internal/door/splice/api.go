@@ -25,7 +25,8 @@ type Handler interface {
 	Drained(c Conn)
 	// Ended says that nothing more will be received: err is nil when the peer ended its
 	// stream, else why the connection broke. It is called at most once, never after Close,
-	// and never because of a Close; the Conn can still send if err is nil.
+	// and never because of a Close; the Conn can still send if err is nil. A peer that ended
+	// its stream and then takes nothing either is told of once more, with ErrStalled.
 	Ended(c Conn, err error)
 }
 

@@ -26,6 +26,7 @@ const (
 	shutting                  // our stream ends after what is pending
 	shut                      // our stream has ended
 	lingered                  // only waiting for the peer's end
+	told                      // the handler knows that a peer whose stream ended takes nothing either
 )
 
 // econn is a Conn of an epollLoop. It holds no buffer unless bytes are stuck.

@@ -125,6 +125,8 @@ func (l *epollLoop) serve(e *unix.EpollEvent) {
 	case c.is(paused | ended):
 		if e.Events&broken != 0 { // reported whether wanted or not: do not turn in circles
 			c.deregister()
+			c.gone()
+			l.settle()
 		}
 	case e.Events&(unix.EPOLLIN|broken) != 0:
 		c.read()

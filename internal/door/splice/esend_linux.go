@@ -145,6 +145,16 @@ func (c *econn) fail() {
 	c.touch()
 	if c.is(lingered) {
 		c.Close()
+		return
+	}
+	c.gone()
+}
+
+// gone tells the handler that a peer whose stream ended takes nothing either: reading cannot.
+func (c *econn) gone() {
+	if c.fd >= 0 && c.is(ended) && !c.is(told|lingered) {
+		c.set(told)
+		c.handler.Ended(c, ErrStalled)
 	}
 }
 
