@@ -140,6 +140,7 @@ type pconn struct {
 	shutting bool // our stream ends after pending
 	shut     bool
 	ended    bool
+	told     bool // the handler knows that a peer whose stream ended takes nothing either
 	over     bool // closed
 	linger   bool
 	closed   func() // of Finish
@@ -221,7 +222,10 @@ func (c *pconn) wrote(err error) {
 		case c.linger:
 			c.Close()
 		case errors.Is(err, os.ErrDeadlineExceeded) && !c.ended:
-			c.ended = true
+			c.ended, c.told = true, true
+			c.handler.Ended(c, ErrStalled)
+		case c.ended && !c.told: // reading cannot tell
+			c.told = true
 			c.handler.Ended(c, ErrStalled)
 		}
 		return
