@@ -31,7 +31,7 @@ type teller struct {
 	reports []credit.Report
 }
 
-func newTeller(t *testing.T) *teller {
+func newTeller(t testing.TB) *teller {
 	m := &teller{streams: map[chan credit.Line]bool{}, known: map[string]credit.Line{}}
 	m.server = httptest.NewServer(m)
 	t.Cleanup(func() { m.gone(true); m.server.CloseClientConnections(); m.server.Close() })
@@ -122,7 +122,7 @@ func (m *teller) reported() []credit.Report {
 
 // place is a valve between a test's clients and a test's gateway.
 type place struct {
-	t       *testing.T
+	t       testing.TB
 	monitor *teller
 	valve   *Valve
 	address string
@@ -130,7 +130,7 @@ type place struct {
 	guard   *preamble.Guard
 }
 
-func newPlace(t *testing.T, limits Limits) *place {
+func newPlace(t testing.TB, limits Limits) *place {
 	t.Helper()
 	p := &place{t: t, monitor: newTeller(t), guard: preamble.NewGuard(testKey, time.Now)}
 	var err error
@@ -177,7 +177,7 @@ func (p *place) until(what string, f func() bool) {
 
 // pair is one connection: its client, and the gateway's end of it.
 type pair struct {
-	t       *testing.T
+	t       testing.TB
 	client  net.Conn
 	gateway net.Conn
 	said    *preamble.Preamble
