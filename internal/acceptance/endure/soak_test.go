@@ -98,8 +98,8 @@ func settles(t *testing.T, before sample) {
 	t.Helper()
 	eventually(t, 30*time.Second, func() error {
 		now, servers := shared.sample(t), shared.backends(t)
-		// What pools keep open for the next client: two files' worth and two goroutines' each, at most.
-		if kept := float64(servers); now.goroutines > before.goroutines+2*kept+8 || now.files > before.files+2*kept+8 || servers > 8+2 {
+		// What the three pools keep open for the next client: two files' worth and two goroutines' each, at most.
+		if kept := float64(servers); now.goroutines > before.goroutines+2*kept+8 || now.files > before.files+2*kept+8 || servers > 8+2+2 {
 			return fmt.Errorf("left over: %+v, before %+v, database sessions %d", now, before, servers)
 		}
 		return nil
