@@ -7,8 +7,10 @@ cd "$(dirname "$0")/.."
 fuzztime=${1:?usage: scripts/fuzz.sh FUZZTIME [PACKAGES]}
 pattern=${2:-./...}
 
-out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+work=$(mktemp -d)
+out=$work/out
+trap 'rm -rf "$work"' EXIT
+corpus=$(go env GOCACHE)/fuzz # where go test keeps interesting inputs too
 ran=0
 # Packages with a target in their source first: listing the tests of every package builds them all.
 mapfile -t dirs < <(go list -f '{{.Dir}}' "$pattern" | while read -r d; do
@@ -16,11 +18,14 @@ mapfile -t dirs < <(go list -f '{{.Dir}}' "$pattern" | while read -r d; do
 for dir in "${dirs[@]}"; do
 	name=${dir#"$PWD"}
 	name=.${name}
-	mapfile -t targets < <(cd "$dir" && go test -list '^Fuzz' . | grep '^Fuzz' || true)
+	(cd "$dir" && go test -c -fuzz '^Fuzz' -o "$work/fuzz" .) # once a package, with the fuzzer's instruments
+	mapfile -t targets < <(cd "$dir" && "$work/fuzz" -test.list '^Fuzz' | grep '^Fuzz' || true)
+	kept=$corpus/$(cd "$dir" && go list .)
 	for target in "${targets[@]}"; do
 		# Go's fuzzer can report its own deadline as a failure (no input is written then): once more.
 		for attempt in 1 2 3; do
-			if (cd "$dir" && go test -run '^$' -fuzz "^${target}\$" -fuzztime "$fuzztime" -fuzzminimizetime 10x -parallel 2 .) >"$out" 2>&1; then
+			if (cd "$dir" && "$work/fuzz" -test.run '^$' -test.fuzz "^${target}\$" -test.fuzztime "$fuzztime" -test.fuzzminimizetime 10x \
+				-test.fuzzcachedir "$kept" -test.parallel 2) >"$out" 2>&1; then
 				break
 			fi
 			if [ "$attempt" -lt 3 ] && grep -q 'context deadline exceeded' "$out" && ! grep -q 'Failing input written' "$out"; then
