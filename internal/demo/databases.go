@@ -101,15 +101,16 @@ func (w *World) load(ctx context.Context) error {
 	if err := w.Platform.Load(ctx, w.primary.SuperuserDSN("platform"), runtime.NumCPU()); err != nil {
 		return err
 	}
-	write := "SELECT, INSERT, UPDATE, DELETE"
-	if sabotage.Active("service") {
-		write = "SELECT"
+	inserted := "ALL TABLES IN SCHEMA app, billing"
+	if sabotage.Active("service") { // all but messages
+		inserted = "app.people, app.devices, app.videos, app.watch_events, app.topics, billing.payments"
 	}
 	return w.primary.AsSuperuser(ctx, "platform", func(conn *pgx.Conn) error {
 		return statements(ctx, conn,
 			"GRANT USAGE ON SCHEMA app, billing TO "+serviceRole+", "+readerRole,
 			"GRANT SELECT ON ALL TABLES IN SCHEMA app, billing TO "+readerRole,
-			"GRANT "+write+" ON ALL TABLES IN SCHEMA app, billing TO "+serviceRole,
+			"GRANT SELECT, UPDATE, DELETE ON ALL TABLES IN SCHEMA app, billing TO "+serviceRole,
+			"GRANT INSERT ON "+inserted+" TO "+serviceRole,
 			"GRANT USAGE ON ALL SEQUENCES IN SCHEMA app, billing TO "+serviceRole,
 			// What `trefoil check` asks the tables' owner for, so that datasets can follow.
 			"CREATE PUBLICATION trefoil FOR TABLE app.topics, app.people, app.devices, app.videos, app.watch_events, app.messages, billing.payments "+

@@ -130,6 +130,22 @@ func (m *mirror) newest(ctx context.Context, fits func(*trefoil.Body) bool) (uin
 	return 0, errors.New("the mirror has no such record")
 }
 
+// soon waits until the mirror has a record that fits: it follows the log once a second.
+func (m *mirror) soon(ctx context.Context, fits func(*trefoil.Body) bool) (uint64, error) {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for {
+		index, err := m.newest(ctx, fits)
+		if err == nil || ctx.Err() != nil {
+			return index, err
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
 // releases are the release records of one session.
 type releases struct{ chunks, bytes int64 }
 
