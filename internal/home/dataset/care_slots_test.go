@@ -43,7 +43,10 @@ func TestSlotsThatNobodyFollowsAreRemovedAndNoOthers(t *testing.T) {
 		t.Errorf("while it follows: %+v, %v", done, err)
 	}
 	stop()
-	f.until(func() bool { s, err := flow.FindSlot(ctx, conn, flow.SlotName(f.name)); return err == nil && s != nil && !s.Active })
+	f.until(func() bool {
+		s, err := flow.FindSlot(ctx, conn, flow.SlotName(f.name))
+		return err == nil && s != nil && !s.Active
+	})
 	if done, err := f.b.Tidy(ctx); err != nil || len(done) != 0 {
 		t.Errorf("a dataset that only rests: %+v, %v", done, err)
 	}

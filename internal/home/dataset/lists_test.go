@@ -26,7 +26,9 @@ func TestARestrictedSubjectLeavesADatasetThatFollows(t *testing.T) {
 	f.caughtUp(conn)
 	watch := f.connect("")
 	built := rows(t, watch, "SELECT built_at FROM trefoil_info.dataset")[0]
-	count := func() string { return rows(t, watch, `SELECT (SELECT count(*) FROM app.person) || ' ' || (SELECT count(*) FROM "Sales"."Order")`)[0] }
+	count := func() string {
+		return rows(t, watch, `SELECT (SELECT count(*) FROM app.person) || ' ' || (SELECT count(*) FROM "Sales"."Order")`)[0]
+	}
 	before := count()
 	now.Store(&[]string{"99999", "4", "7", "no number"}) // of the two one is in the dataset
 	f.until(func() bool { return strings.HasPrefix(count(), "58 ") || strings.HasPrefix(count(), "59 ") })

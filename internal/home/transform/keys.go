@@ -31,7 +31,9 @@ func NewKeys(root []byte) (*Keys, error) {
 }
 
 // KeysOf takes the secrets, of KeySize bytes each, from secret, which may refuse.
-func KeysOf(secret func(purpose string, epoch int) ([]byte, error)) *Keys { return &Keys{secret: secret} }
+func KeysOf(secret func(purpose string, epoch int) ([]byte, error)) *Keys {
+	return &Keys{secret: secret}
+}
 
 // ReadKeyFile reads the key file of KeySize bytes at path. When no file is there it makes one
 // of random bytes, readable by its owner alone, on stable storage before it is used. A file that
