@@ -317,7 +317,7 @@ func copyInto(ctx context.Context, db *sql.DB, schema string) error {
 			return err
 		}
 	}
-	s, err := tx.PrepareContext(ctx, pq.CopyInSchema(schema, "topics", "id", "label"))
+	s, err := tx.PrepareContext(ctx, "COPY "+schema+".topics (id, label) FROM STDIN")
 	if err != nil {
 		return err
 	}

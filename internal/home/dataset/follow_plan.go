@@ -149,7 +149,7 @@ func (f *followed) checkKey() error {
 	}
 	for _, i := range f.order {
 		if !f.out[i].keepsKeys() {
-			return errors.New("its primary key is held in a form that merges values; where a part of it alone tells rows apart, say so in the catalog with key:")
+			return errors.New("its primary key is held in a form that merges values; where a part of it alone tells rows apart, give the table a key in the catalog")
 		}
 	}
 	return nil
