@@ -15,6 +15,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
 )
 
@@ -52,7 +53,7 @@ func (c *Config) monitorTLS() (*tls.Config, error) {
 	for _, w := range c.Log.Witnesses {
 		authorities = append(authorities, w.Authority)
 	}
-	return accesslog.ClientTLS(authorities...)
+	return certfile.Client(authorities...)
 }
 
 func (c *Config) witnesses() []accesslog.Witness {

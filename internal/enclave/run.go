@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
 	"github.com/trefoil-eu/trefoil/internal/door/release"
 	"github.com/trefoil-eu/trefoil/internal/door/statement"
@@ -106,7 +107,7 @@ func (p *process) openLog(ctx context.Context) error {
 	if p.secure, err = p.config.monitorTLS(); err != nil {
 		return err
 	}
-	serving, err := accesslog.ServerTLS(p.config.Log.Certificate, p.config.Log.ServerKey)
+	serving, err := certfile.Server(p.config.Log.Certificate, p.config.Log.ServerKey)
 	if err != nil {
 		return fmt.Errorf("serve log: %w", err)
 	}

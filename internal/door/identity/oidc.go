@@ -2,20 +2,19 @@ package identity
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/coreos/go-oidc/v3/oidc"
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 )
 
 // IssuerConfig says whose ID tokens log in, and as whom (OpenID Connect Core 1.0, 3.1.3.7).
@@ -106,18 +105,11 @@ func NewOIDC(configs []IssuerConfig, now func() time.Time, logger *slog.Logger) 
 
 // issuerClient follows no redirect: keys come from where the configuration or the issuer says.
 func issuerClient(authority string) (*http.Client, error) {
-	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
-		IdleConnTimeout: time.Minute, MaxIdleConns: 2}
-	if authority != "" {
-		src, err := os.ReadFile(authority)
-		if err != nil {
-			return nil, fmt.Errorf("read the issuer's authority: %w", err)
-		}
-		t.TLSClientConfig.RootCAs = x509.NewCertPool()
-		if !t.TLSClientConfig.RootCAs.AppendCertsFromPEM(src) {
-			return nil, fmt.Errorf("read the issuer's authority: %s holds no certificate", authority)
-		}
+	secure, err := certfile.Client(authority)
+	if err != nil {
+		return nil, fmt.Errorf("read the issuer's authority: %w", err)
 	}
+	t := &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: secure, IdleConnTimeout: time.Minute, MaxIdleConns: 2}
 	return &http.Client{Transport: t, Timeout: keysTimeout, CheckRedirect: func(*http.Request, []*http.Request) error {
 		return http.ErrUseLastResponse
 	}}, nil

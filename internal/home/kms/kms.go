@@ -10,8 +10,6 @@ package kms
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,6 +23,8 @@ import (
 
 	"github.com/tink-crypto/tink-go/v2/core/registry"
 	"github.com/tink-crypto/tink-go/v2/tink"
+
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 )
 
 // Scheme begins the URI of a key: openbao://HOST[:PORT]/MOUNT/keys/NAME. SchemePlain speaks HTTP
@@ -55,15 +55,9 @@ var _ registry.KMSClient = (*Client)(nil)
 
 // New makes a client. It connects to nothing.
 func New(o Options) (*Client, error) {
-	config := &tls.Config{MinVersion: tls.VersionTLS12}
-	if o.CAFile != "" {
-		text, err := os.ReadFile(o.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read the key management system's certificates: %w", err)
-		}
-		if config.RootCAs = x509.NewCertPool(); !config.RootCAs.AppendCertsFromPEM(text) {
-			return nil, errors.New("read the key management system's certificates: the file has none")
-		}
+	config, err := certfile.Client(o.CAFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the key management system's certificates: %w", err)
 	}
 	return &Client{o: o, hc: &http.Client{Timeout: timeout, Transport: &http.Transport{TLSClientConfig: config, Proxy: nil},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}}, nil // the token goes nowhere else

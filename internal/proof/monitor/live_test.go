@@ -23,6 +23,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
 )
 
@@ -63,7 +64,7 @@ func TestWithARealLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secure, err := accesslog.ClientTLS(certificate)
+	secure, err := certfile.Client(certificate)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,7 +164,7 @@ func selfSigned(t *testing.T) (certificate, key string) {
 // secured serves over https with the certificate in a file.
 func secured(t *testing.T, certificate, key string, h http.Handler) *httptest.Server {
 	t.Helper()
-	c, err := accesslog.ServerTLS(certificate, key)
+	c, err := certfile.Server(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -184,7 +185,7 @@ func TestAnImpostorOfTheMonitorHearsNothing(t *testing.T) {
 	impostor := secured(t, certificate, key, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		t.Error("the impostor was spoken to")
 	}))
-	c, err := accesslog.ClientTLS(other)
+	c, err := certfile.Client(other)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -199,7 +200,7 @@ func TestAnImpostorOfTheMonitorHearsNothing(t *testing.T) {
 // TestARenewedCertificateIsServed without a restart; one that cannot be read is not.
 func TestARenewedCertificateIsServed(t *testing.T) {
 	certificate, key := selfSigned(t)
-	c, err := accesslog.ServerTLS(certificate, key)
+	c, err := certfile.Server(certificate, key)
 	if err != nil {
 		t.Fatal(err)
 	}

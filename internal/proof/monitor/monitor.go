@@ -23,7 +23,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
-	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 )
@@ -160,7 +160,7 @@ func (m *Monitor) openLogs(_ context.Context, c Config) error {
 	for i, l := range m.rules.Logs {
 		hc := c.HTTP
 		if hc == nil {
-			secure, err := accesslog.ClientTLS(within(m.dir, l.Authority))
+			secure, err := certfile.Client(within(m.dir, l.Authority))
 			if err != nil {
 				return fmt.Errorf("log %s: %w", l.Origin, err)
 			}

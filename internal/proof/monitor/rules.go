@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
@@ -188,5 +188,5 @@ func (r *Rules) ReadBodiesToken(dir string) (string, error) {
 
 // ServerTLS is what the monitor in dir serves with; nil: http.
 func (r *Rules) ServerTLS(dir string) (*tls.Config, error) {
-	return accesslog.ServerTLS(within(dir, r.Certificate), within(dir, r.ServerKey))
+	return certfile.Server(within(dir, r.Certificate), within(dir, r.ServerKey))
 }

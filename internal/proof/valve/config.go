@@ -12,8 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/preamble"
-	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
 
@@ -141,7 +141,7 @@ func (f *File) Config() (Config, error) {
 	if c.Token = strings.TrimSpace(string(token)); c.Token == "" {
 		return c, fmt.Errorf("read the valve's token: %s is empty", f.Monitor.Token)
 	}
-	secure, err := accesslog.ClientTLS(f.Monitor.Authority)
+	secure, err := certfile.Client(f.Monitor.Authority)
 	if err != nil {
 		return c, err
 	}

@@ -1,4 +1,8 @@
-package accesslog
+// Package certfile makes TLS configurations of the PEM files that a configuration names.
+//
+// The invariant it keeps: TLS 1.2 or later, and where authorities are named, those and no other
+// are trusted. It holds no rule of either side of the house.
+package certfile
 
 import (
 	"crypto/tls"
@@ -9,9 +13,9 @@ import (
 	"time"
 )
 
-// ClientTLS is how log and monitor speak to each other over https: trusting the authorities in
-// the PEM files, or the system's where none is named.
-func ClientTLS(authorities ...string) (*tls.Config, error) {
+// Client trusts the authorities in the PEM files, or the system's where none is named: empty
+// names count as none.
+func Client(authorities ...string) (*tls.Config, error) {
 	c := &tls.Config{MinVersion: tls.VersionTLS12}
 	for _, path := range authorities {
 		if path == "" {
@@ -31,9 +35,9 @@ func ClientTLS(authorities ...string) (*tls.Config, error) {
 	return c, nil
 }
 
-// ServerTLS serves the certificate in a file, and reads it again when the file changes: a
-// renewed certificate needs no restart. Nil without a certificate.
-func ServerTLS(certificate, key string) (*tls.Config, error) {
+// Server serves the certificate in a file, and reads it again when the file changes: a renewed
+// certificate needs no restart. Nil without a certificate.
+func Server(certificate, key string) (*tls.Config, error) {
 	if certificate == "" {
 		return nil, nil
 	}
