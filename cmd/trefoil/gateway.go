@@ -23,11 +23,7 @@ func newGatewayCommand() *cobra.Command {
 			"nothing, and says what changed; sessions that may not go on end. Listeners, keys and databases need a restart.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := cmd.Flags().GetString("config")
-			if err != nil {
-				return err
-			}
-			cfg, err := enclave.Load(path)
+			cfg, err := loadConfig(cmd)
 			if err != nil {
 				return err
 			}

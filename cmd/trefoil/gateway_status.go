@@ -22,11 +22,7 @@ func newGatewayStatusCommand() *cobra.Command {
 			"It asks through the socket gateway.status of the configuration, which only the gateway's account can open.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			path, err := cmd.Flags().GetString("config")
-			if err != nil {
-				return err
-			}
-			cfg, err := enclave.Load(path)
+			cfg, err := loadConfig(cmd)
 			if err != nil {
 				return err
 			}

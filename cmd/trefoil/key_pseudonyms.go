@@ -52,11 +52,7 @@ func newKeyListCommand() *cobra.Command {
 }
 
 func openRing(cmd *cobra.Command) (*enclave.Config, *keyring.Ring, error) {
-	path, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return nil, nil, err
-	}
-	cfg, err := enclave.Load(path)
+	cfg, err := loadConfig(cmd)
 	if err != nil {
 		return nil, nil, err
 	}

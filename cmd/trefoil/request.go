@@ -114,11 +114,7 @@ func newDecideCommand(use, short string, kind grant.Kind) *cobra.Command {
 
 // withControl loads the enclave's rules, opens its control store and runs f.
 func withControl(cmd *cobra.Command, f func(context.Context, *enclave.Rules, *control.Store) error) error {
-	path, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return err
-	}
-	cfg, err := enclave.Load(path)
+	cfg, err := loadConfig(cmd)
 	if err != nil {
 		return err
 	}

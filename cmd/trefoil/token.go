@@ -170,11 +170,3 @@ func newTokenRevokeCommand() *cobra.Command {
 		},
 	}
 }
-
-func loadConfig(cmd *cobra.Command) (*enclave.Config, error) {
-	path, err := cmd.Flags().GetString("config")
-	if err != nil {
-		return nil, err
-	}
-	return enclave.Load(path)
-}
