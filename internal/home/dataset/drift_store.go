@@ -154,16 +154,12 @@ func (p *plan) catalogued(table, column string) bool {
 // Drift is what drifted at a dataset's source since it was first built, oldest first: at most
 // 1000 lines. None when the dataset does not stand.
 func (b *Builder) Drift(ctx context.Context, name string) ([]Drift, error) {
-	_, dsn, err := b.find(name)
+	conn, err := b.open(ctx, name)
+	if errors.Is(err, ErrNotBuilt) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
-	}
-	conn, err := connectTo(ctx, dsn, name, "; SET ROLE "+postgres.OwnerRole)
-	if err != nil {
-		if sqlState(err) == "3D000" {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("read dataset %s: %w", name, err)
 	}
 	defer closeConn(conn)
 	rows, err := conn.Query(ctx, "SELECT at, kind, table_name, column_name, what, done, advice FROM trefoil_care.drift ORDER BY id")

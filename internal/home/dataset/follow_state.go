@@ -73,16 +73,12 @@ func readFlow(ctx context.Context, conn *pgx.Conn) (*FlowState, error) {
 
 // Flow tells how a dataset follows its source: nil when it was not built to.
 func (b *Builder) Flow(ctx context.Context, name string) (*FlowState, error) {
-	_, dsn, err := b.find(name)
+	conn, err := b.open(ctx, name)
+	if errors.Is(err, ErrNotBuilt) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
-	}
-	conn, err := connectTo(ctx, dsn, name, "; SET ROLE "+postgres.OwnerRole)
-	if err != nil {
-		if sqlState(err) == "3D000" {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("read dataset %s: %w", name, err)
 	}
 	defer closeConn(conn)
 	return readFlow(ctx, conn)

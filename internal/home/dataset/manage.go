@@ -19,18 +19,27 @@ func (b *Builder) Info(ctx context.Context, name string) (*Info, error) {
 	return i, err
 }
 
-// Standing is Info and Flow by one connection.
-func (b *Builder) Standing(ctx context.Context, name string) (*Info, *FlowState, error) {
+// open connects to a dataset as its owner. ErrNotBuilt when it has no database yet.
+func (b *Builder) open(ctx context.Context, name string) (*pgx.Conn, error) {
 	_, dsn, err := b.find(name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	conn, err := connectTo(ctx, dsn, name, "; SET ROLE "+postgres.OwnerRole)
+	switch {
+	case sqlState(err) == "3D000": // there is no such database
+		return nil, fmt.Errorf("dataset %s: %w", name, ErrNotBuilt)
+	case err != nil:
+		return nil, fmt.Errorf("read dataset %s: %w", name, err)
+	}
+	return conn, nil
+}
+
+// Standing is Info and Flow by one connection.
+func (b *Builder) Standing(ctx context.Context, name string) (*Info, *FlowState, error) {
+	conn, err := b.open(ctx, name)
 	if err != nil {
-		if sqlState(err) == "3D000" { // there is no such database
-			return nil, nil, fmt.Errorf("dataset %s: %w", name, ErrNotBuilt)
-		}
-		return nil, nil, fmt.Errorf("read dataset %s: %w", name, err)
+		return nil, nil, err
 	}
 	defer closeConn(conn)
 	i, err := readInfo(ctx, conn, name)
