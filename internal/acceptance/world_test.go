@@ -18,6 +18,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/demo"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/enclave"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // people of the platform. Enough for cells of ten, few enough to start in seconds.
@@ -38,59 +39,19 @@ var shared *world
 // password of every principal that these tests add.
 const password = "acceptance-acceptance-acceptance"
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(demotest.Main(m, start)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "trefoil-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	defer cancel()
-	w, err := start(ctx, dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "start the enclave:", err)
-		return 1
-	}
-	defer func() {
-		end, cancel := context.WithTimeout(context.Background(), time.Minute)
-		defer cancel()
-		if err := w.demo.Close(end); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the enclave:", err)
-		}
-	}()
-	shared = w
-	return m.Run()
-}
-
-func start(ctx context.Context, dir string) (*world, error) {
-	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL's user passes through
-		return nil, err
-	}
-	w := &world{dir: filepath.Join(dir, "e"), binary: filepath.Join(dir, "trefoil"), env: map[string]string{}}
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/trefoil-eu/trefoil/cmd/trefoil")
-	if out, err := build.CombinedOutput(); err != nil {
-		return nil, fmt.Errorf("build: %w\n%s", err, out)
-	}
-	var err error
-	w.demo, err = demo.Start(ctx, demo.Options{Dir: w.dir, People: people, Binary: w.binary, Out: os.Stderr, Prepare: prepare})
+func start(ctx context.Context, dir string) (func(context.Context) error, error) {
+	d, err := demotest.Start(ctx, dir, demo.Options{People: people, Prepare: prepare})
 	if err != nil {
 		return nil, err
 	}
-	for _, kv := range w.demo.Environment() {
-		w.env[kv[0]] = kv[1]
-	}
+	w := &world{dir: d.Dir, binary: d.Binary, env: d.Env, demo: d.World}
 	if w.config, err = enclave.Load(w.env["CONFIG"]); err == nil {
 		_, err = w.trefoil(ctx, "dataset", "build", "twinset")
 	}
-	if err != nil {
-		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
-		defer cancel()
-		return nil, errors.Join(err, w.demo.Close(end))
-	}
-	return w, nil
+	shared = w
+	return d.Close, err
 }
 
 // prepare adds to the platform and its enclave, before anything reads them: a table of many
@@ -121,13 +82,7 @@ func prepare(ctx context.Context, dir, admin string) error {
 
 // configure adds people, services, tables and a dataset to the files of the demonstration.
 func configure(enclave, monitor, verifier string) error {
-	edit := func(path string, change func(string) string) error {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(change(string(text))), 0o600)
-	}
+	edit := demotest.Edit
 	replace := func(old, with string) func(string) string {
 		return func(s string) string { return strings.Replace(s, old, with, 1) }
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // writers that are at work when the primary's site goes away.
@@ -59,7 +60,7 @@ func (e *enclave) followed(ctx context.Context) {
 		c := e.Clusters()[site]
 		lines += fmt.Sprintf("        - {address: %q, patroni: %q}\n", c.Addr(), patroni(e.t, c))
 	}
-	if err := edit(e.Path("enclave", "enclave.yaml"), "    site: dublin-1\n    dsn:", "    site: dublin-1\n"+lines+"    dsn:"); err != nil {
+	if err := demotest.Replace(e.Path("enclave", "enclave.yaml"), "    site: dublin-1\n    dsn:", "    site: dublin-1\n"+lines+"    dsn:"); err != nil {
 		e.t.Fatal(err)
 	}
 	e.revive(ctx, "gateway")

@@ -3,9 +3,10 @@ package chaos
 import (
 	"bytes"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
+
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // TestShippedBinaryHasNoFailpoint looks for the switch and the names of failpoints in the
@@ -13,9 +14,8 @@ import (
 func TestShippedBinaryHasNoFailpoint(t *testing.T) {
 	for tag, want := range map[string]bool{"": false, "sabotage": true} {
 		binary := filepath.Join(t.TempDir(), "trefoil")
-		build := exec.Command("go", "build", "-tags", tag, "-o", binary, "github.com/trefoil-eu/trefoil/cmd/trefoil")
-		if out, err := build.CombinedOutput(); err != nil {
-			t.Fatalf("build: %v\n%s", err, out)
+		if err := demotest.Build(t.Context(), binary, "-tags", tag); err != nil {
+			t.Fatal(err)
 		}
 		text, err := os.ReadFile(binary)
 		if err != nil {

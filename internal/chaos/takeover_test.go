@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // succeed starts a gateway that takes the place of the one that runs.
@@ -55,7 +56,7 @@ func TestTakeoverClosesTheDoorToNobody(t *testing.T) {
 	defer cancel()
 	e.kill(ctx, "gateway", "")
 	socket := filepath.Join(e.Path(), ".s.PGSQL.6432")
-	if err := edit(e.Path("enclave", "enclave.yaml"), "  summary_interval:", "  metrics: 127.0.0.1:"+freePort(t)+"\n  listen_also: [\"unix:"+socket+"\"]\n  summary_interval:"); err != nil {
+	if err := demotest.Replace(e.Path("enclave", "enclave.yaml"), "  summary_interval:", "  metrics: 127.0.0.1:"+freePort(t)+"\n  listen_also: [\"unix:"+socket+"\"]\n  summary_interval:"); err != nil {
 		t.Fatal(err)
 	}
 	e.revive(ctx, "gateway")

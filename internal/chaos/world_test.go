@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/demo"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // analysts of each dataset; together well above the 20 releases that must be in flight.
@@ -53,9 +53,8 @@ func start(t *testing.T, people int64, disk bool) *enclave {
 	e := &enclave{t: t, env: map[string]string{}, hurt: map[string][]time.Time{}}
 	began := time.Now()
 	e.binary = filepath.Join(t.TempDir(), "trefoil")
-	build := exec.Command("go", "build", "-tags", "sabotage", "-o", e.binary, "github.com/trefoil-eu/trefoil/cmd/trefoil")
-	if out, err := build.CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
+	if err := demotest.Build(t.Context(), e.binary, "-tags", "sabotage"); err != nil {
+		t.Fatal(err)
 	}
 	t.Logf("built after %.1f s", time.Since(began).Seconds())
 	dir, err := os.MkdirTemp("", "trefoil-chaos-") // short, and PostgreSQL's user may enter
@@ -151,20 +150,9 @@ func (e *enclave) prepare(dir string, disk bool) error {
 		}
 	}
 	return errors.Join(
-		edit(filepath.Join(dir, "enclave", "people.yaml"), "people:\n", "people:\n"+people),
-		edit(filepath.Join(dir, "monitor", monitor.RulesFile), "principals:\n", "principals:\n"+rules),
-		edit(filepath.Join(dir, "enclave", "enclave.yaml"), "  summary_interval:", "  memory_bytes: 300000\n  summary_interval:"))
-}
-
-func edit(path, old, replacement string) error {
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return err
-	}
-	if strings.Count(string(text), old) != 1 {
-		return fmt.Errorf("%s does not have %q once", path, old)
-	}
-	return os.WriteFile(path, []byte(strings.Replace(string(text), old, replacement, 1)), 0o600)
+		demotest.Replace(filepath.Join(dir, "enclave", "people.yaml"), "people:\n", "people:\n"+people),
+		demotest.Replace(filepath.Join(dir, "monitor", monitor.RulesFile), "principals:\n", "principals:\n"+rules),
+		demotest.Replace(filepath.Join(dir, "enclave", "enclave.yaml"), "  summary_interval:", "  memory_bytes: 300000\n  summary_interval:"))
 }
 
 // dsn of an analyst: TLS, verified.

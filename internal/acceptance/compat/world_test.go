@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/enclave"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 	"github.com/trefoil-eu/trefoil/internal/testkit/pgtest"
 )
 
@@ -45,66 +45,35 @@ var shared *world
 // password of every principal that these tests add.
 const password = "compatibility-compatibility"
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(demotest.Main(m, start)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "trefoil-test-")
+func start(ctx context.Context, dir string) (func(context.Context) error, error) {
+	w := &world{bin18: pgtest.Bin18()}
+	d, err := demotest.Start(ctx, dir, demo.Options{People: people, Prepare: w.prepare})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
+		return w.close, err
 	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	defer cancel()
-	w := &world{dir: filepath.Join(dir, "e"), binary: filepath.Join(dir, "trefoil"), env: map[string]string{}, bin18: pgtest.Bin18()}
-	defer w.close()
-	if err := w.start(ctx, dir); err != nil {
-		fmt.Fprintln(os.Stderr, "start the enclave:", err)
-		return 1
-	}
+	w.dir, w.binary, w.env, w.demo = d.Dir, d.Binary, d.Env, d.World
 	shared = w
-	return m.Run()
-}
-
-func (w *world) start(ctx context.Context, dir string) error {
-	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL's user passes through
-		return err
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/trefoil-eu/trefoil/cmd/trefoil")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
-	}
-	var err error
-	w.demo, err = demo.Start(ctx, demo.Options{Dir: w.dir, People: people, Binary: w.binary, Out: os.Stderr, Prepare: w.prepare})
-	if err != nil {
-		return err
-	}
-	for _, kv := range w.demo.Environment() {
-		w.env[kv[0]] = kv[1]
-	}
 	if w.bin18 == "" {
-		return nil
+		return w.close, nil
 	}
 	cmd := exec.CommandContext(ctx, w.binary, "dataset", "build", "analytics18", "-c", w.env["CONFIG"])
 	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build analytics18: %w\n%s", err, out)
+		return w.close, fmt.Errorf("build analytics18: %w\n%s", err, out)
 	}
-	return nil
+	return w.close, nil
 }
 
-func (w *world) close() {
-	end, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
+func (w *world) close(ctx context.Context) error {
+	var errs []error
 	if w.demo != nil {
-		if err := w.demo.Close(end); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the enclave:", err)
-		}
+		errs = append(errs, w.demo.Close(ctx))
 	}
 	for _, c := range w.new {
-		if err := c.Stop(end, postgres.StopFast); err != nil {
-			fmt.Fprintln(os.Stderr, "stop PostgreSQL 18:", err)
-		}
+		errs = append(errs, c.Stop(ctx, postgres.StopFast))
 	}
+	return errors.Join(errs...)
 }
 
 // prepare adds principals, and the same platform with its dataset on PostgreSQL 18.
@@ -227,13 +196,7 @@ const addedRule = `  - name: analytics18
 type addition struct{ services, people, principals, database, cluster string }
 
 func (a *addition) write(enclave, monitor string) error {
-	edit := func(path string, change func(string) string) error {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(change(string(text))), 0o600)
-	}
+	edit := demotest.Edit
 	after := func(mark, more string) func(string) string {
 		return func(s string) string { return strings.Replace(s, mark, mark+more, 1) }
 	}

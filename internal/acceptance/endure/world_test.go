@@ -8,7 +8,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -22,6 +21,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/demo"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // password of the principals that these tests add.
@@ -40,60 +40,29 @@ type world struct {
 
 var shared *world
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
+func TestMain(m *testing.M) { os.Exit(demotest.Main(m, start)) }
 
-func run(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "trefoil-test-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
-	defer cancel()
-	w := &world{dir: filepath.Join(dir, "e"), binary: filepath.Join(dir, "trefoil"), env: map[string]string{}}
-	defer w.close()
-	if err := w.start(ctx, dir); err != nil {
-		fmt.Fprintln(os.Stderr, "start the enclave:", err)
-		return 1
-	}
-	shared = w
-	return m.Run()
-}
-
-func (w *world) start(ctx context.Context, dir string) error {
-	if err := os.Chmod(dir, 0o755); err != nil { // PostgreSQL's user passes through
-		return err
-	}
-	build := exec.CommandContext(ctx, "go", "build", "-o", w.binary, "github.com/trefoil-eu/trefoil/cmd/trefoil")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build: %w\n%s", err, out)
-	}
+func start(ctx context.Context, dir string) (func(context.Context) error, error) {
+	w := &world{}
 	var err error
 	if w.liar, err = startLiar(); err != nil {
-		return err
+		return nil, err
 	}
-	w.demo, err = demo.Start(ctx, demo.Options{Dir: w.dir, People: 500, Binary: w.binary, Out: os.Stderr, Prepare: w.prepare})
+	d, err := demotest.Start(ctx, dir, demo.Options{People: 500, Prepare: w.prepare})
 	if err != nil {
-		return err
+		return w.close, err
 	}
-	for _, kv := range w.demo.Environment() {
-		w.env[kv[0]] = kv[1]
-	}
-	return nil
+	w.dir, w.binary, w.env, w.demo = d.Dir, d.Binary, d.Env, d.World
+	shared = w
+	return w.close, nil
 }
 
-func (w *world) close() {
-	end, cancel := context.WithTimeout(context.Background(), time.Minute)
-	defer cancel()
-	if w.demo != nil {
-		if err := w.demo.Close(end); err != nil {
-			fmt.Fprintln(os.Stderr, "stop the enclave:", err)
-		}
+func (w *world) close(ctx context.Context) error {
+	defer w.liar.close()
+	if w.demo == nil {
+		return nil
 	}
-	if w.liar != nil {
-		w.liar.close()
-	}
+	return w.demo.Close(ctx)
 }
 
 const addedDatabases = `  pooled: {site: dublin-1, dbname: platform, dsn: DSN, pool: {mode: transaction, servers: 8}}
@@ -144,13 +113,7 @@ func (w *world) prepare(ctx context.Context, dir, admin string) error {
 	if err != nil {
 		return err
 	}
-	edit := func(path string, change func(string) string) error {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		return os.WriteFile(path, []byte(change(string(text))), 0o600)
-	}
+	edit := demotest.Edit
 	replace := func(mark, with string) func(string) string {
 		with = strings.ReplaceAll(with, "VERIFIER", fmt.Sprintf("%q", verifier))
 		return func(s string) string { return strings.Replace(s, mark, with, 1) }

@@ -21,6 +21,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/demo"
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/preamble"
+	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
 // house is the demonstration's enclave with a valve before it.
@@ -36,14 +37,7 @@ type house struct {
 func newHouse(t *testing.T) *house {
 	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	defer cancel()
-	top := t.TempDir()
-	if err := os.Chmod(top, 0o755); err != nil { // PostgreSQL's user passes through
-		t.Fatal(err)
-	}
-	h := &house{t: t, binary: filepath.Join(top, "trefoil"), dir: filepath.Join(top, "e"), env: map[string]string{}}
-	if out, err := exec.CommandContext(ctx, "go", "build", "-o", h.binary, "github.com/trefoil-eu/trefoil/cmd/trefoil").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	h := &house{t: t}
 	for _, at := range []*string{&h.valve, &h.door} {
 		port, err := postgres.FreePort("127.0.0.1")
 		if err != nil {
@@ -51,10 +45,11 @@ func newHouse(t *testing.T) *house {
 		}
 		*at = fmt.Sprintf("127.0.0.1:%d", port)
 	}
-	w, err := demo.Start(ctx, demo.Options{Dir: h.dir, People: 2000, Binary: h.binary, Out: os.Stderr, Prepare: h.prepare})
+	w, err := demotest.Start(ctx, t.TempDir(), demo.Options{People: 2000, Prepare: h.prepare})
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.binary, h.dir, h.env = w.Binary, w.Dir, w.Env
 	t.Cleanup(func() {
 		end, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
@@ -62,10 +57,7 @@ func newHouse(t *testing.T) *house {
 			t.Error(err)
 		}
 	})
-	for _, kv := range w.Environment() {
-		h.env[kv[0]] = kv[1]
-	}
-	h.require(ctx, w)
+	h.require(ctx, w.World)
 	h.run()
 	return h
 }
@@ -96,17 +88,6 @@ func (h *house) require(ctx context.Context, w *demo.World) {
 
 // prepare gives monitor and gateway their halves of the valve's configuration.
 func (h *house) prepare(_ context.Context, dir, _ string) error {
-	edit := func(path, old, new string) error {
-		text, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		changed := strings.Replace(string(text), old, new, 1)
-		if changed == string(text) {
-			return fmt.Errorf("%s: nothing to change", path)
-		}
-		return os.WriteFile(path, []byte(changed), 0o600)
-	}
 	key := strings.Repeat("k", 40) + "\n"
 	var errs []error
 	for path, text := range map[string]string{"enclave/keys/valve": key, "monitor/keys/valve": key, "monitor/keys/valve-token": "valve's own token\n",
@@ -115,8 +96,8 @@ func (h *house) prepare(_ context.Context, dir, _ string) error {
 		errs = append(errs, os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600))
 	}
 	return errors.Join(append(errs,
-		edit(filepath.Join(dir, "enclave", "enclave.yaml"), "gateway:\n", fmt.Sprintf("gateway:\n  valve: { listen: %q, key: keys/valve }\n", h.door)),
-		edit(filepath.Join(dir, "monitor", "rules.yaml"), "staff_key:", "valve_token: keys/valve-token\nstaff_key:"))...)
+		demotest.Replace(filepath.Join(dir, "enclave", "enclave.yaml"), "gateway:\n", fmt.Sprintf("gateway:\n  valve: { listen: %q, key: keys/valve }\n", h.door)),
+		demotest.Replace(filepath.Join(dir, "monitor", "rules.yaml"), "staff_key:", "valve_token: keys/valve-token\nstaff_key:"))...)
 }
 
 // run starts the valve.
