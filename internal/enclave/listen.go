@@ -9,6 +9,8 @@ import (
 	"os"
 	"strings"
 	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/door/gateway"
 )
 
 // unixPrefix marks a listener that is a socket in the file system.
@@ -46,8 +48,7 @@ func (d doors) close() {
 func openListener(ctx context.Context, address string) (net.Listener, error) {
 	path, isUnix := strings.CutPrefix(address, unixPrefix)
 	if !isUnix {
-		lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
-		return lc.Listen(ctx, "tcp", address)
+		return gateway.Listen(ctx, address)
 	}
 	if conn, err := net.Dial("unix", path); err == nil {
 		_ = conn.Close()

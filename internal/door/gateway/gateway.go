@@ -53,9 +53,8 @@ func New(c Config) (*Gateway, error) {
 	g.loops, g.pools = splice.NewGroup(c.Portable), map[splice.Loop]*pool.Manager{}
 	g.live.Store(newLive(Live{Directory: c.Directory, Locator: c.Locator, OIDC: c.OIDC, Certificates: c.Certificates, TLS: c.TLS,
 		RequireTLS: c.RequireTLS, Limits: c.Limits}))
-	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
 	for _, addr := range c.Listen {
-		l, err := lc.Listen(context.Background(), "tcp", addr)
+		l, err := Listen(context.Background(), addr)
 		if err != nil {
 			g.Close()
 			return nil, fmt.Errorf("open listener: %w", err)
@@ -63,6 +62,13 @@ func New(c Config) (*Gateway, error) {
 		g.listeners = append(g.listeners, l)
 	}
 	return g, nil
+}
+
+// Listen opens a TCP listener at host:port. A peer of its connections that is gone without a
+// word is noticed within two minutes.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4}}
+	return lc.Listen(ctx, "tcp", address)
 }
 
 // Close closes the listeners of a gateway that is not run.
