@@ -149,8 +149,11 @@ func TestASourceThatMovesVerifiesEqual(t *testing.T) {
 		t.Errorf("the source moved %d times only", n)
 	}
 	f.caughtUp(conn)
-	// What a moving source must not hide.
-	f.target.Exec(t, f.target.SuperuserDSN(f.name), `DELETE FROM "Sales"."Order" WHERE "Id" = (SELECT max("Id") FROM "Sales"."Order" o WHERE NOT EXISTS (SELECT FROM "Sales"."Order" c WHERE c.parent = o."Id"))`)
+	// What a moving source must not hide: a row that no statement of the load touches, of a person who does not move.
+	sourceDo(t, conn, "INSERT INTO app.person (email, country) VALUES ('stays@example.org', 'IE')",
+		`INSERT INTO "Sales"."Order" SELECT 999, id, NULL, NULL, 424242 FROM app.person WHERE email = 'stays@example.org'`)
+	f.caughtUp(conn)
+	f.target.Exec(t, f.target.SuperuserDSN(f.name), `DELETE FROM "Sales"."Order" WHERE amount = 424242`)
 	stop = f.load(2, shopStatement)
 	v, named := f.differences()
 	stop()
