@@ -203,6 +203,8 @@ type SummaryBody struct {
 	Rows       int64              `json:"rows"`
 	Statements []StatementSummary `json:"statements"`
 	To         time.Time          `json:"to"`
+	TypesIn    map[string]int64   `json:"types_in,omitempty"` // bytes by message type, headers included
+	TypesOut   map[string]int64   `json:"types_out,omitempty"`
 	Unparsed   int64              `json:"unparsed"` // statements counted but not attributed
 }
 

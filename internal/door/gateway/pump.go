@@ -14,13 +14,13 @@ func watch(f *wire.Framer, b []byte, see func(wire.Piece)) (int, error) {
 }
 
 // watchRows is watch for what a server sends: of rows that follow each other it gives the
-// number alone.
-func watchRows(f *wire.Framer, b []byte, see func(wire.Piece), rows func(int)) (int, error) {
+// number and their bytes alone.
+func watchRows(f *wire.Framer, b []byte, see func(wire.Piece), rows func(rows, bytes int)) (int, error) {
 	whole := 0
 	for off := 0; off < len(b); {
 		if rows != nil && b[off] == wire.DataRow {
 			if k, n := f.Run(b[off:], wire.DataRow); k > 0 {
-				rows(k)
+				rows(k, n)
 				off += n
 				whole = off
 				continue

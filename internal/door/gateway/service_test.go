@@ -113,6 +113,16 @@ func TestSessionAndSummaryRecords(t *testing.T) {
 	if got.Rows != 50 || got.BytesIn == 0 || got.BytesOut == 0 || got.Unparsed != 0 {
 		t.Fatalf("%+v", got)
 	}
+	var in, out int64
+	for _, n := range got.TypesIn {
+		in += n
+	}
+	for _, n := range got.TypesOut {
+		out += n
+	}
+	if in != got.BytesIn || out != got.BytesOut || got.TypesOut["D"] == 0 || got.TypesIn["P"] == 0 {
+		t.Fatalf("bytes by type: %d in, %d out: %+v", in, out, got)
+	}
 	var calls, rows int64
 	for _, st := range got.Statements {
 		if st.Fingerprint == fmt.Sprintf("%016x", len(one)) {

@@ -40,6 +40,9 @@ func (s *session) summary(now time.Time, final bool) *trefoil.Body {
 	b := s.record(trefoil.KindSummary)
 	b.Summary = &trefoil.SummaryBody{Access: s.access(), BytesIn: c.in, BytesOut: c.out, Final: final,
 		From: from.UTC(), Rows: c.rows, To: now.UTC(), Unparsed: c.unparsed}
+	if c.types != nil {
+		b.Summary.TypesIn, b.Summary.TypesOut = figures(frontendTypes, c.types.in[:]), figures(backendTypes, c.types.out[:])
+	}
 	type key struct{ fingerprint, kind string }
 	sums := map[key]*call{}
 	for text, n := range c.calls {

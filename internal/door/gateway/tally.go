@@ -39,6 +39,7 @@ type tally struct {
 type counts struct {
 	in, out, rows, unparsed int64
 	calls                   map[uint64]*call
+	types                   *byType // nil while nothing was counted
 }
 
 type call struct{ calls, rows int64 }
@@ -63,6 +64,7 @@ func newTally(t *texts, l Limits, now time.Time) *tally {
 
 // frontend watches one piece of what the client sent. The caller holds mu.
 func (t *tally) frontend(p wire.Piece) {
+	t.types().in[frontendPlace[p.Type]] += size(p)
 	if p.First && p.Last {
 		t.request(p.Type, p.Body)
 		return
@@ -167,6 +169,7 @@ func (t *tally) await(a awaited) {
 
 // backend watches one piece of what the server sent. The caller holds mu.
 func (t *tally) backend(p wire.Piece) {
+	t.types().out[backendPlace[p.Type]] += size(p)
 	if p.Last {
 		t.lastOut = p.Type
 	}
@@ -192,8 +195,9 @@ func (t *tally) backend(p wire.Piece) {
 	}
 }
 
-// flood watches whole rows that follow each other. The caller holds mu.
-func (t *tally) flood(rows int) {
+// flood watches whole rows that follow each other, and their bytes. The caller holds mu.
+func (t *tally) flood(rows, bytes int) {
+	t.types().out[backendPlace[wire.DataRow]] += int64(bytes)
 	t.counts.rows += int64(rows)
 	t.rows += int64(rows)
 	t.lastOut = wire.DataRow
@@ -268,6 +272,15 @@ func (t *tally) count(text uint64, rows int64, whole bool) {
 	if whole {
 		c.calls++
 	}
+}
+
+// types returns the interval's figures by message type. A session in which nothing happens
+// holds none.
+func (t *tally) types() *byType {
+	if t.counts.types == nil {
+		t.counts.types = new(byType)
+	}
+	return t.counts.types
 }
 
 // idle reports whether the session is between transactions with nothing under way.

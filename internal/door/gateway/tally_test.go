@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -276,5 +277,61 @@ func TestUpstreamParameters(t *testing.T) {
 	out, _ = upstream(Service, map[string]string{"user": "postgres", "replication": "false", "work_mem": "1MB", "options": "-c a.b=c"}, target)
 	if out["user"] != "r" || out["work_mem"] != "1MB" || out["options"] != "-c a.b=c" || out["replication"] != "" {
 		t.Errorf("service: %v", out)
+	}
+}
+
+// TestNothingEscapesTheAccountByItsMessageType: bytes by type add up to the totals, however
+// the stream is cut, rows in floods included; and what no statement stands for is seen.
+func TestNothingEscapesTheAccountByItsMessageType(t *testing.T) {
+	up := message(wire.Query, []string{"copy t from stdin"})
+	for range 50 {
+		up = append(up, message(wire.CopyData, []string{strings.Repeat("x", 700)})...)
+	}
+	up = append(up, message(wire.CopyDone, nil)...)
+	up = append(up, message(wire.FunctionCall, []string{"large object"})...)
+	var down []byte
+	for i := range 300 {
+		down = append(down, message(wire.DataRow, []string{strings.Repeat("y", i)})...)
+	}
+	down = append(down, message(wire.NoticeResponse, []string{"SNOTICE", "Mcarried out"})...)
+	down = append(down, message(wire.NotificationResponse, []string{"pid", "channel", "payload"})...)
+	for _, cut := range []int{1, 4, 5, 4096, 1 << 20} {
+		k := newTalk(t, cut, Limits{})
+		k.feed(&k.up, k.tally.frontend, up)
+		for at := 0; at < len(down); at += cut {
+			if _, err := watchRows(&k.down, down[at:min(at+cut, len(down))], k.tally.backend, k.tally.flood); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c, _ := k.tally.take(time.Unix(1, 0))
+		in, out := figures(frontendTypes, c.types.in[:]), figures(backendTypes, c.types.out[:])
+		if sum(in) != int64(len(up)) || sum(out) != int64(len(down)) {
+			t.Errorf("cut %d: %d and %d bytes by type, %d and %d in all", cut, sum(in), sum(out), len(up), len(down))
+		}
+		if in["d"] != 50*706 || in["F"] != 18 || out["N"] != 26 || out["A"] != 25 || out["D"] != 46650 || len(in) != 4 || len(out) != 3 {
+			t.Errorf("cut %d: %v %v", cut, in, out)
+		}
+		if k.tally.counts.types != nil {
+			t.Error("a session in which nothing happens holds figures")
+		}
+	}
+}
+
+func sum(m map[string]int64) (n int64) {
+	for _, v := range m {
+		n += v
+	}
+	return n
+}
+
+// TestEveryTypeThatIsLetThroughHasItsPlace: no two types share a figure.
+func TestEveryTypeThatIsLetThroughHasItsPlace(t *testing.T) {
+	for d, types := range map[wire.Direction]string{wire.FromFrontend: frontendTypes, wire.FromBackend: backendTypes} {
+		for typ := range 256 {
+			_, known := wire.Limits{}.Bound(d, byte(typ))
+			if known != strings.ContainsRune(types, rune(typ)) {
+				t.Errorf("direction %d, type %q: known %v", d, rune(typ), known)
+			}
+		}
 	}
 }
