@@ -77,8 +77,8 @@ bench-release: deps ## the release path, the log and the build of a dataset: fig
 	@mkdir -p bench/results
 	@scripts/bench-release.sh | tee bench/results/release.txt
 
-bench-gateway: deps ## the service path beside PgBouncer (QUICK=1: the short list): figures into bench/results
-	@scripts/install-deps.sh pgbouncer
+bench-gateway: deps ## the service path beside PgBouncer and Pgpool-II (QUICK=1: the short list): figures into bench/results
+	@scripts/install-deps.sh pgbouncer $(if $(QUICK),,pgpool:pgpool2)
 	@mkdir -p bench/results
 	$(GO) build -o bin/bench-gateway ./bench/gateway
 	bin/bench-gateway | tee bench/results/gateway.txt

@@ -24,8 +24,9 @@ ls /usr/lib/*/odbc/psqlodbcw.so >/dev/null 2>&1 || missing+=(odbc-postgresql)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
 command -v chromium >/dev/null || missing+=(chromium)
-for package in "$@"; do # what one target needs besides: Debian's name of it
-	command -v "$package" >/dev/null || { missing+=("$package"); asked+=("$package"); }
+for program in "$@"; do # what one target needs besides: its name, or its name and Debian's, as in pgpool:pgpool2
+	package=${program#*:}
+	command -v "${program%%:*}" >/dev/null || { missing+=("$package"); asked+=("$package"); }
 done
 [ ${#missing[@]} -eq 0 ] && exit 0
 

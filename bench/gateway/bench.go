@@ -34,6 +34,7 @@ type bench struct {
 	log       *ledger
 	bouncer   *proxy // session pooling
 	pooled    *proxy // the same with transaction pooling
+	pgpool    *proxy // Pgpool-II, in the full run
 	proxies   []*proxy
 }
 
@@ -60,7 +61,7 @@ func newBench(ctx context.Context, p plan) (b *bench, err error) {
 	if b.witness, err = startWitness(); err != nil {
 		return b, err
 	}
-	for _, step := range []func(context.Context) error{b.startPostgres, b.startGateway, b.startBouncer} {
+	for _, step := range []func(context.Context) error{b.startPostgres, b.startGateway, b.startBouncer, b.startPgpool} {
 		if err := step(ctx); err != nil {
 			return b, err
 		}
@@ -109,9 +110,12 @@ func (b *bench) tool(ctx context.Context, name, dsn string, args ...string) erro
 
 // compare runs one case in pairs, each in random order, and prints its figures.
 func (b *bench) compare(ctx context.Context, c workload) error {
-	peer := b.bouncer
-	if c.pooled {
+	peer, name := b.bouncer, c.name
+	switch {
+	case c.pooled:
 		peer = b.pooled
+	case c.pgpool:
+		peer, name = b.pgpool, c.name+"_pgpool"
 	}
 	var ours, theirs []sample
 	for i := range b.pairs + 1 {
@@ -127,7 +131,7 @@ func (b *bench) compare(ctx context.Context, c workload) error {
 			ours, theirs = append(ours, s[0]), append(theirs, s[1])
 		}
 	}
-	figures(c.name, peer.name, ours, theirs)
+	figures(name, peer.name, ours, theirs)
 	return nil
 }
 

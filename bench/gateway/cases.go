@@ -11,6 +11,7 @@ type workload struct {
 	pooled  bool // transaction pooling
 	tls     bool
 	connect bool // a connection a transaction
+	pgpool  bool // beside Pgpool-II, not PgBouncer
 }
 
 // cases are all comparisons; quick keeps few.
@@ -45,5 +46,9 @@ func cases(quick bool) []workload {
 		add(workload{mode: "prepared", clients: n, tls: true}, "tls_prepared")
 	}
 	add(workload{mode: "simple", clients: 8, connect: true}, "connect")
+	for _, n := range []int{1, pgpoolClients} {
+		add(workload{mode: "simple", clients: n, pgpool: true}, "simple")
+		add(workload{mode: "prepared", clients: n, pgpool: true}, "prepared")
+	}
 	return list
 }

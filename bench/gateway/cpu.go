@@ -42,8 +42,8 @@ type meterPoint struct {
 	cpu time.Duration
 }
 
-// meter reads a process's CPU time again and again until stop is called.
-func meter(pid int) (stop func() []meterPoint) {
+// meter reads a proxy's CPU time again and again until stop is called.
+func meter(p *proxy) (stop func() []meterPoint) {
 	quit, done := make(chan struct{}), make(chan struct{})
 	var points []meterPoint
 	go func() {
@@ -51,7 +51,7 @@ func meter(pid int) (stop func() []meterPoint) {
 		tick := time.NewTicker(20 * time.Millisecond)
 		defer tick.Stop()
 		for {
-			if cpu, err := cpuTime(pid); err == nil {
+			if cpu, err := p.cpu(); err == nil {
 				points = append(points, meterPoint{time.Now(), cpu})
 			}
 			select {

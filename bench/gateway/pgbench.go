@@ -38,7 +38,7 @@ func (b *bench) pgbench(ctx context.Context, c workload, p *proxy) (sample, int6
 	}
 	cmd := exec.CommandContext(ctx, filepath.Join(b.pg.Programs().Dir, "pgbench"), args...)
 	cmd.Env = append(os.Environ(), p.env(c.tls)...)
-	stop := meter(p.pid)
+	stop := meter(p)
 	out, err := cmd.CombinedOutput()
 	points := stop()
 	if err != nil {

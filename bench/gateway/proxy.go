@@ -21,12 +21,13 @@ import (
 
 // proxy is a running proxy.
 type proxy struct {
-	name string
-	port int
-	pid  int
-	cmd  *exec.Cmd
-	in   io.WriteCloser // of the gateway: commands
-	out  *bufio.Reader
+	name      string
+	port      int
+	pid       int
+	cmd       *exec.Cmd
+	processes bool           // it works in several processes
+	in        io.WriteCloser // of the gateway: commands
+	out       *bufio.Reader
 }
 
 // env is how libpq's programs reach it.
@@ -149,7 +150,6 @@ func (b *bench) pgbouncer(ctx context.Context, name, mode string, server, size i
 	if err := os.Mkdir(dir, 0o755); err != nil {
 		return nil, err
 	}
-	args := []string{"-q", filepath.Join(dir, "ini")}
 	files := map[string]string{"users": fmt.Sprintf("%q %q\n", role, password), "ini": fmt.Sprintf(`[databases]
 %s = host=127.0.0.1 port=%d user=%s password=%s
 [pgbouncer]
@@ -179,14 +179,9 @@ client_tls_key_file = %s/key
 			return nil, err
 		}
 	}
-	if os.Getuid() == 0 { // it refuses to run as root
-		if err := give(dir, "postgres"); err != nil {
-			return nil, err
-		}
-		args = append([]string{"-u", "postgres"}, args...)
+	if p.cmd, err = asPostgres(dir, "pgbouncer", "-q", filepath.Join(dir, "ini")); err != nil { // it refuses to run as root
+		return nil, err
 	}
-	p.cmd = exec.Command("pgbouncer", args...)
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start PgBouncer: %w", err)
 	}
@@ -196,19 +191,18 @@ client_tls_key_file = %s/key
 }
 
 // give makes a directory and what is in it another user's.
-func give(dir, name string) error {
+func give(dir, name string) (uid, gid int, err error) {
 	u, err := user.Lookup(name)
 	if err != nil {
-		return err
+		return 0, 0, err
 	}
-	var uid, gid int
 	if _, err := fmt.Sscan(u.Uid, &uid); err != nil {
-		return err
+		return 0, 0, err
 	}
 	if _, err := fmt.Sscan(u.Gid, &gid); err != nil {
-		return err
+		return 0, 0, err
 	}
-	return filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+	return uid, gid, filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
 		return errors.Join(err, os.Chown(path, uid, gid))
 	})
 }
