@@ -165,14 +165,16 @@ func (r router) Authorise(_ context.Context, q gateway.Request) gateway.Decision
 type recorder struct{ log *accesslog.Log }
 
 // Record implements gateway.Recorder.
-func (r recorder) Record(ctx context.Context, b *trefoil.Body) error {
-	b.Origin, b.At = origin, b.At.UTC().Truncate(time.Microsecond)
-	rec, err := trefoil.NewRecord(b)
-	if err != nil {
-		return err
+func (r recorder) Record(ctx context.Context, bodies ...*trefoil.Body) error {
+	records := make([]trefoil.Record, len(bodies))
+	for i, b := range bodies {
+		b.Origin, b.At = origin, b.At.UTC().Truncate(time.Microsecond)
+		var err error
+		if records[i], err = trefoil.NewRecord(b); err != nil {
+			return err
+		}
 	}
-	_, err = r.log.Append(ctx, rec, nil)
-	return err
+	return r.log.AppendAll(ctx, records)
 }
 
 // accountant keys fingerprints as the enclave does.

@@ -26,13 +26,26 @@ type scribe struct {
 	meters *meters
 }
 
-// Record implements gateway.Recorder: it returns once the record is durable at the site.
-func (s *scribe) Record(ctx context.Context, b *trefoil.Body) error {
-	_, err := s.append(ctx, b)
-	return err
+// Record implements gateway.Recorder: it returns once the records are durable at the site.
+func (s *scribe) Record(ctx context.Context, bodies ...*trefoil.Body) error {
+	records := make([]trefoil.Record, len(bodies))
+	for i, b := range bodies {
+		var err error
+		if records[i], err = s.make(b); err != nil {
+			return err
+		}
+	}
+	if err := s.log.AppendAll(ctx, records); err != nil {
+		return fmt.Errorf("append record: %w", err)
+	}
+	for _, b := range bodies {
+		s.meters.observe(b)
+	}
+	return nil
 }
 
-func (s *scribe) append(ctx context.Context, b *trefoil.Body) (*ticketed, error) {
+// make completes a body and makes a record of it.
+func (s *scribe) make(b *trefoil.Body) (trefoil.Record, error) {
 	b.Origin = s.origin
 	if b.At.IsZero() {
 		b.At = s.now()
@@ -40,7 +53,15 @@ func (s *scribe) append(ctx context.Context, b *trefoil.Body) (*ticketed, error)
 	b.At = b.At.UTC().Truncate(time.Microsecond)
 	r, err := trefoil.NewRecord(b)
 	if err != nil {
-		return nil, fmt.Errorf("make record: %w", err)
+		return r, fmt.Errorf("make record: %w", err)
+	}
+	return r, nil
+}
+
+func (s *scribe) append(ctx context.Context, b *trefoil.Body) (*ticketed, error) {
+	r, err := s.make(b)
+	if err != nil {
+		return nil, err
 	}
 	t, err := s.log.Append(ctx, r, nil)
 	if err != nil {
@@ -94,7 +115,8 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("former builds", 5*time.Second, func(ctx context.Context) error {
 		return d.standing.sweep(ctx, slices.Sorted(maps.Keys(d.now.get().Definitions)))
 	})
-	every("cases", 10*time.Second, d.endCases)
+	every("cases", casesEvery, func(ctx context.Context) error { return d.cases(ctx, g) })
+	every("builds of cases", casesEvery, d.buildCases)
 	every("retention", d.shortestRetention(), d.expire)
 	all.Wait()
 }
@@ -136,7 +158,7 @@ func (d *duties) prepare() func(context.Context) error {
 
 // drain appends what other processes left in the outbox.
 func (d *duties) drain(ctx context.Context) error {
-	_, err := d.store.Drain(ctx, d.scribe.Record)
+	_, err := d.store.Drain(ctx, func(ctx context.Context, b *trefoil.Body) error { return d.scribe.Record(ctx, b) })
 	return err
 }
 

@@ -66,12 +66,10 @@ func (c *clerk) run(ctx context.Context) {
 		case t := <-c.texts.queue:
 			c.texts.account(c.g.c.Accountant, t)
 		case j := <-c.queue:
-			c.drainTexts()
 			c.write(ctx, j)
 		case <-c.stop:
 			select {
 			case j := <-c.queue:
-				c.drainTexts()
 				c.write(ctx, j)
 			default:
 				return
@@ -93,22 +91,45 @@ func (c *clerk) drainTexts() {
 	}
 }
 
-// write records one job, and tries again until it is recorded: the queue fills up behind
-// it, and then new service sessions are refused.
-func (c *clerk) write(ctx context.Context, j job) {
-	b := j.body
-	if j.make != nil {
-		b = j.make()
+// maxAtOnce bounds what is recorded with one sync: a rush of clients costs few.
+const maxAtOnce = 256
+
+// gather makes the bodies of a job and of those that wait behind it.
+func (c *clerk) gather(j job) (bodies []*trefoil.Body) {
+	c.drainTexts()
+	for n := 1; ; n++ {
+		b := j.body
+		if j.make != nil {
+			b = j.make()
+		}
+		if b != nil {
+			bodies = append(bodies, b)
+		}
+		if n == maxAtOnce {
+			return bodies
+		}
+		select {
+		case j = <-c.queue:
+			c.drainTexts()
+		default:
+			return bodies
+		}
 	}
-	if b == nil {
+}
+
+// write records a job and what waits behind it, and tries again until all is recorded: the
+// queue fills up, and then new service sessions are refused.
+func (c *clerk) write(ctx context.Context, j job) {
+	bodies := c.gather(j)
+	if len(bodies) == 0 {
 		return
 	}
 	for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
-		err := c.g.c.Recorder.Record(ctx, b)
+		err := c.g.c.Recorder.Record(ctx, bodies...)
 		if err == nil {
 			return
 		}
-		c.g.c.Logger.Error("record not written, trying again", "kind", b.Kind, "error", err)
+		c.g.c.Logger.Error("record not written, trying again", "records", len(bodies), "kind", bodies[0].Kind, "error", err)
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

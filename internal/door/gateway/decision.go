@@ -79,11 +79,11 @@ type Authoriser interface {
 	Authorise(ctx context.Context, r Request) Decision
 }
 
-// Recorder takes records that wait for nobody: it returns once the body is durable at the
-// site. The gateway calls it from one goroutine of its own, never from a session's path,
-// and sets At and Kind; the Recorder sets Origin.
+// Recorder takes records that wait for nobody: it returns once all bodies are durable at the
+// site, in their order, or with an error and none is. The gateway calls it from one goroutine
+// of its own, never from a session's path, and sets At and Kind; the Recorder sets Origin.
 type Recorder interface {
-	Record(ctx context.Context, b *trefoil.Body) error
+	Record(ctx context.Context, bodies ...*trefoil.Body) error
 }
 
 // Accountant says what a summary may say of a statement: its keyed fingerprint and kind.

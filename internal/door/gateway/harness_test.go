@@ -198,15 +198,17 @@ type records struct {
 	mu   sync.Mutex
 	list []*trefoil.Body
 	fail bool
+	asks int // calls that recorded something
 }
 
-func (r *records) Record(_ context.Context, b *trefoil.Body) error {
+func (r *records) Record(_ context.Context, bodies ...*trefoil.Body) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.fail {
 		return errors.New("disk full")
 	}
-	r.list = append(r.list, b)
+	r.asks++
+	r.list = append(r.list, bodies...)
 	return nil
 }
 

@@ -150,6 +150,35 @@ func TestSummariesEveryInterval(t *testing.T) {
 	}
 }
 
+// TestARushOfSessionsIsRecordedWithFewSyncs: what waits is recorded at once, in its order.
+func TestARushOfSessionsIsRecordedWithFewSyncs(t *testing.T) {
+	f := start(t, nil)
+	f.records.setFail(true) // the disk is slow: everything waits
+	const clients = 20
+	for range clients {
+		c, _ := f.open(f.through("app"))
+		_ = c.Close()
+	}
+	f.records.setFail(false)
+	eventually(t, "all is recorded", func() bool { return len(f.records.all(trefoil.KindSession)) == 2*clients })
+	f.records.mu.Lock()
+	defer f.records.mu.Unlock()
+	if f.records.asks > clients {
+		t.Errorf("%d sessions took %d syncs", clients, f.records.asks)
+	}
+	last := map[string]trefoil.Kind{}
+	for _, b := range f.records.list {
+		switch {
+		case b.Session != nil && b.Session.Event == "start":
+			last[b.Session.Access.Session] = trefoil.KindSession
+		case b.Summary != nil && last[b.Summary.Access.Session] == trefoil.KindSession:
+			last[b.Summary.Access.Session] = trefoil.KindSummary
+		case b.Session == nil || last[b.Session.Access.Session] != trefoil.KindSummary:
+			t.Fatalf("a %s out of its order", b.Kind)
+		}
+	}
+}
+
 // TestServiceOutlivesTheRecorder: sessions go on while nothing can be recorded; when more
 // waits than may, no new one begins; all of it is recorded later.
 func TestServiceOutlivesTheRecorder(t *testing.T) {

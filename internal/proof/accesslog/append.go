@@ -2,6 +2,7 @@ package accesslog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/trefoil-eu/trefoil"
@@ -19,28 +20,63 @@ type Ticket struct {
 // in its one form. Every error means: not recorded, so let nothing out. (After ctx's end the record
 // may be in the log all the same: recorded, not released.)
 func (l *Log) Append(ctx context.Context, r trefoil.Record, opening []byte) (*Ticket, error) {
-	body, err := trefoil.DecodeBody(r.Body)
-	if err != nil {
-		return nil, fmt.Errorf("append record: %w", err)
-	}
-	if body.Origin != l.c.Origin || len(r.Salt) != trefoil.SaltSize || len(opening) > trefoil.MaxBodySize {
-		return nil, fmt.Errorf("append record: another log's record, or a salt or opening of a wrong size")
-	}
-	it := newItem(body.Kind)
-	it.put.entry = entry{at: l.c.Now().UTC(), opening: len(opening), payload: bodyPayload(r, opening)}
-	copy(it.put.entry.leaf[:], r.Leaf())
-	if err := l.enqueue(it); err != nil {
-		return nil, fmt.Errorf("append record: %w", err)
-	}
-	select {
-	case err = <-it.durable:
-	case <-ctx.Done():
-		err = ctx.Err()
+	it, err := l.item(r, opening)
+	if err == nil {
+		err = l.keep(ctx, it)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("append record: %w", err)
 	}
 	return &Ticket{l: l, i: it}, nil
+}
+
+// AppendAll is Append for several records without openings, in their order and with one sync
+// for all: without an error all will be in the log, with one (but for ctx's end) none.
+func (l *Log) AppendAll(ctx context.Context, records []trefoil.Record) error {
+	items := make([]*item, len(records))
+	for i, r := range records {
+		var err error
+		if items[i], err = l.item(r, nil); err != nil {
+			return fmt.Errorf("append records: %w", err)
+		}
+	}
+	if err := l.keep(ctx, items...); err != nil {
+		return fmt.Errorf("append records: %w", err)
+	}
+	return nil
+}
+
+// item checks a record and makes of it what waits for its place.
+func (l *Log) item(r trefoil.Record, opening []byte) (*item, error) {
+	body, err := trefoil.DecodeBody(r.Body)
+	if err != nil {
+		return nil, err
+	}
+	if body.Origin != l.c.Origin || len(r.Salt) != trefoil.SaltSize || len(opening) > trefoil.MaxBodySize {
+		return nil, errors.New("another log's record, or a salt or opening of a wrong size")
+	}
+	it := newItem(body.Kind)
+	it.put.entry = entry{at: l.c.Now().UTC(), opening: len(opening), payload: bodyPayload(r, opening)}
+	copy(it.put.entry.leaf[:], r.Leaf())
+	return it, nil
+}
+
+// keep queues items and waits until all are on disk. What is queued at once is written at once.
+func (l *Log) keep(ctx context.Context, items ...*item) error {
+	if err := l.enqueue(items); err != nil {
+		return err
+	}
+	for _, it := range items {
+		select {
+		case err := <-it.durable:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 func newItem(kind trefoil.Kind) *item {
@@ -53,7 +89,7 @@ func newItem(kind trefoil.Kind) *item {
 }
 
 // enqueue is where the bound holds.
-func (l *Log) enqueue(it *item) error {
+func (l *Log) enqueue(items []*item) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch {
@@ -61,11 +97,11 @@ func (l *Log) enqueue(it *item) error {
 		return ErrClosed
 	case l.failing != nil:
 		return fmt.Errorf("%w: %w", ErrStore, l.failing)
-	case l.pending >= l.c.MaxPending:
+	case l.pending+len(items) > l.c.MaxPending:
 		return ErrFull
 	}
-	l.pending++
-	l.incoming = append(l.incoming, it)
+	l.pending += len(items)
+	l.incoming = append(l.incoming, items...)
 	wake(l.wakeCommit)
 	return nil
 }
