@@ -26,7 +26,11 @@ func (m *Monitor) Acknowledge(r *trefoil.PermitRequest) (*trefoil.AcknowledgeAns
 	}
 	c := p.body.Catalog
 	d := c.Definition
-	set := m.book.datasets[d.Name]
+	rules := m.book()
+	set := rules.ruleOf(d.Name, d)
+	m.state.mu.Lock()
+	parents := m.state.parents(d)
+	m.state.mu.Unlock()
 	switch {
 	case c.Event == "dropped":
 		return no(ruleKind, "", "the record drops the dataset")
@@ -37,7 +41,10 @@ func (m *Monitor) Acknowledge(r *trefoil.PermitRequest) (*trefoil.AcknowledgeAns
 	case set.Definition != "" && set.Definition != c.Hash:
 		return no(ruleDefinition, "GDPR art. 25(2)", "the monitor's rules pin another definition of the dataset")
 	}
-	if refused := m.book.allows(set, d); refused != nil {
+	if refused := rules.allows(set, d); refused != nil {
+		return &trefoil.AcknowledgeAnswer{Refusal: refused}, nil
+	}
+	if refused := rules.caseDefined(d, parents, m.now()); refused != nil {
 		return &trefoil.AcknowledgeAnswer{Refusal: refused}, nil
 	}
 	return m.acknowledge(p, d, c.Hash)

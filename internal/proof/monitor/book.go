@@ -24,6 +24,9 @@ type book struct {
 	approvers  []grant.Approver
 	principals []Principal
 	staffKey   []byte
+	doubt      time.Duration
+	term       time.Duration
+	grace      time.Duration
 
 	mu     sync.Mutex
 	months map[string]map[string]*Principal // period → pseudonym → principal
@@ -36,7 +39,8 @@ func newBook(r *Rules, dir string) (*book, error) {
 		return nil, fmt.Errorf("read rules: region: %w", err)
 	}
 	b := &book{rules: r, region: region, datasets: map[string]*DatasetRule{}, principals: r.Principals,
-		months: map[string]map[string]*Principal{}}
+		months: map[string]map[string]*Principal{},
+		doubt:  duration(r.ClockDoubt), term: duration(r.PermitTerm), grace: duration(r.Grace)}
 	for i := range r.Datasets {
 		b.datasets[r.Datasets[i].Name] = &r.Datasets[i]
 	}

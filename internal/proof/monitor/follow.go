@@ -242,7 +242,7 @@ func (f *follower) waiting(m *Monitor, index uint64, err error) error {
 	if f.stuck.IsZero() {
 		f.stuck = now
 	}
-	long := now.Sub(f.stuck) > 40*m.grace
+	long := now.Sub(f.stuck) > 40*m.book().grace
 	f.mu.Unlock()
 	if long {
 		m.finding(Finding{Rule: "body-withheld", Origin: f.origin, Index: &index, Text: "the log has not given the body of this record for a long time"})

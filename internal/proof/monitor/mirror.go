@@ -96,22 +96,22 @@ func (m *Monitor) zoneOf(b *trefoil.Body, now time.Time) law.Zone {
 	default:
 		return law.ZoneUnknown
 	}
-	who, set := m.book.principal(a.Principal, b.At, now), m.book.datasets[a.Dataset]
+	who, set := m.book().principal(a.Principal, b.At, now), m.book().datasets[a.Dataset]
 	if who == nil || set == nil {
 		return law.ZoneUnknown
 	}
-	own, no := m.book.truth(who, a)
+	own, no := m.book().truth(who, a)
 	if no != nil {
 		return law.ZoneUnknown
 	}
-	return law.Assess(law.Access{Regimes: regimes(set, &trefoil.Definition{}), Exporter: m.book.exporter(), Importer: own.importer,
-		Places: own.places, Class: law.ClassClear, Purpose: set.Purpose}, m.book.region, now).Zone
+	return law.Assess(law.Access{Regimes: regimes(set, &trefoil.Definition{}), Exporter: m.book().exporter(), Importer: own.importer,
+		Places: own.places, Class: law.ClassClear, Purpose: set.Purpose}, m.book().region, now).Zone
 }
 
 // unasked makes a finding of each record that needed a permit, did not say it went without,
 // and was not asked for within the grace.
 func (m *Monitor) unasked() {
-	limit := m.now().Add(-m.grace).UnixMicro()
+	limit := m.now().Add(-m.book().grace).UnixMicro()
 	var late []recordKey
 	m.state.mu.Lock()
 	for key, u := range m.state.unasked {

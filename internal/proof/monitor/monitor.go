@@ -20,10 +20,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/certfile"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/incident"
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/sys/unix"
 )
@@ -41,14 +43,11 @@ type Config struct {
 // Monitor is one running monitor. Its methods may be called from several goroutines.
 type Monitor struct {
 	dir        string
-	rules      *Rules
-	book       *book
+	rules      *Rules               // those of the start: name, logs, listener, tokens
+	ruling     atomic.Pointer[book] // the rules in force, ready for judging
 	keys       *keys
 	logger     *slog.Logger
 	now        func() time.Time
-	doubt      time.Duration
-	term       time.Duration
-	grace      time.Duration
 	token      string
 	bodies     string
 	valveToken string
@@ -57,6 +56,7 @@ type Monitor struct {
 	journal    *journal
 	state      *state
 	findings   *findings
+	incidents  *incident.Store
 	followers  []*follower
 	byHash     map[string]*follower
 	diary      *diary
@@ -97,9 +97,11 @@ func (m *Monitor) openRules(_ context.Context, c Config) (err error) {
 		}
 	}
 	m.rules.setDefaults()
-	if m.book, err = newBook(m.rules, c.Dir); err != nil {
+	b, err := newBook(m.rules, c.Dir)
+	if err != nil {
 		return err
 	}
+	m.ruling.Store(b)
 	if m.keys, err = loadKeys(c.Dir); err != nil {
 		return err
 	}
@@ -116,9 +118,11 @@ func (m *Monitor) openRules(_ context.Context, c Config) (err error) {
 			return fmt.Errorf("valve_token: %w", err)
 		}
 	}
-	m.doubt, m.term, m.grace = duration(m.rules.ClockDoubt), duration(m.rules.PermitTerm), duration(m.rules.Grace)
 	return nil
 }
+
+// book is the rules in force. Take it once for one decision.
+func (m *Monitor) book() *book { return m.ruling.Load() }
 
 // openState locks the directory and replays the journal.
 func (m *Monitor) openState(context.Context, Config) (err error) {
@@ -135,6 +139,9 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 		return errLocked
 	}
 	if m.findings, err = openFindings(dir); err != nil {
+		return err
+	}
+	if m.incidents, err = incident.OpenStore(incident.Config{Dir: filepath.Join(m.dir, IncidentsDir), Now: m.now}); err != nil {
 		return err
 	}
 	m.state = newState(m.rules.Logs)
@@ -269,7 +276,7 @@ func (m *Monitor) Run(ctx context.Context) error {
 // It also marks how far the journal is synced.
 func (m *Monitor) Watch() error {
 	m.unasked()
-	return errors.Join(m.obey(), m.journal.mark())
+	return errors.Join(m.obey(), m.journal.mark(), m.incidents.Tick())
 }
 
 // Sync follows every log once, as Run does again and again.
@@ -295,6 +302,9 @@ func (m *Monitor) Close(ctx context.Context) error {
 		}
 		if m.findings != nil {
 			errs = append(errs, m.findings.close())
+		}
+		if m.incidents != nil {
+			errs = append(errs, m.incidents.Close())
 		}
 		if m.lock != nil {
 			errs = append(errs, m.lock.Close())

@@ -130,27 +130,28 @@ func (m *Monitor) judge(p *proved, evidence []string, now time.Time) (law.Zone, 
 	if no != nil {
 		return law.ZoneUnknown, no
 	}
-	late := m.doubt
+	late := m.book().doubt
 	m.state.mu.Lock()
 	if r := m.state.records[p.key()]; r != nil && r.permitted {
 		late = max(late, renewFor)
 	}
 	m.state.mu.Unlock()
-	if d := now.Sub(b.At); d > late || d < -m.doubt {
+	if d := now.Sub(b.At); d > late || d < -m.book().doubt {
 		return law.ZoneUnknown, refuse(ruleClock, "", "the record's time is too far from the monitor's clock")
 	}
 	c := &accessCase{access: access, recorded: b.At, evidence: evidence, revoked: m.revoked, now: now}
 	m.state.mu.Lock()
 	c.definition = m.state.acknowledged(access.Dataset, access.Hashes.Dataset)
+	c.parents = m.state.parents(c.definition)
 	if x := m.state.sessions[access.Session]; x != nil {
 		c.began = x.startAt
 	}
 	m.state.mu.Unlock()
-	zone, no := m.book.judge(c)
+	zone, no := m.book().judge(c)
 	if no != nil {
 		return zone, no
 	}
-	return zone, m.book.ceilings(b)
+	return zone, m.book().ceilings(b)
 }
 
 // judged returns the access of a body that a permit can be asked for.
@@ -225,7 +226,7 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 	if no != nil {
 		e.Rule, e.Law = no.Rule, no.Law
 	} else {
-		e.Permitted, e.Expires, e.Epoch = true, now.Add(m.term).Unix(), s.epoch
+		e.Permitted, e.Expires, e.Epoch = true, now.Add(m.book().term).Unix(), s.epoch
 	}
 	raw := p.raw
 	if known != nil {

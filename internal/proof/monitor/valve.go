@@ -54,7 +54,7 @@ func (m *Monitor) bound(p *proved, session string, zone law.Zone) *refusal {
 		return refuse(ruleValve, "", "the session began on another connection of the valve")
 	case x == nil && p.valve != "" && m.state.valves[p.valve] != "":
 		return refuse(ruleValve, "", "another session came through this connection of the valve")
-	case p.valve == "" && m.rules.Valve == ValveRequired && zone != law.ZoneRegion:
+	case p.valve == "" && m.book().rules.Valve == ValveRequired && zone != law.ZoneRegion:
 		return refuse(ruleValve, "", "what leaves the region goes through the monitor's valve")
 	}
 	return nil
