@@ -69,8 +69,25 @@ func safe(err error) error {
 	return fmt.Errorf("%s (SQLSTATE %s)", pg.Message, pg.Code)
 }
 
-// open starts to read a slot.
+// inUse is what PostgreSQL says of a slot that somebody reads.
+const inUse = "55006"
+
+// open starts to read a slot, also one that a process which has just ended still seems to read.
 func open(ctx context.Context, c Config, to *Stream) (*link, error) {
+	for try := 0; ; try++ {
+		l, err := openOnce(ctx, c, to)
+		if err == nil || try >= slotTries || !strings.Contains(err.Error(), inUse) {
+			return l, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(slotPause):
+		}
+	}
+}
+
+func openOnce(ctx context.Context, c Config, to *Stream) (*link, error) {
 	conn, err := connect(ctx, c.DSN)
 	if err != nil {
 		return nil, err

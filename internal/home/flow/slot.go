@@ -69,6 +69,13 @@ func CreateSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 	return nil
 }
 
+// How often, and after which pause, a slot is tried that is in use: a server notices the end
+// of its reader when it next writes or looks.
+const (
+	slotTries = 100
+	slotPause = 100 * time.Millisecond
+)
+
 // DropSlot removes a slot, also one that a process which has just ended still seems to use.
 // A slot that is not there is no error.
 func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
@@ -78,13 +85,13 @@ func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 		if err == nil {
 			return nil
 		}
-		if err = safe(err); try >= 20 || !strings.Contains(err.Error(), "55006") { // object in use
+		if err = safe(err); try >= slotTries || !strings.Contains(err.Error(), inUse) {
 			return fmt.Errorf("drop slot %s: %w", name, err)
 		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(slotPause):
 		}
 	}
 }
