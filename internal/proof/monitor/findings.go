@@ -118,6 +118,11 @@ func (m *Monitor) finding(x Finding) {
 	if err != nil {
 		m.logger.Error("keep finding", "rule", x.Rule, "error", err)
 	}
+	if fresh || x.Index == nil { // what is seen again after its incident was closed opens another
+		if _, _, err := m.incidents.Open(incidentOf(x)); err != nil {
+			m.logger.Error("open incident", "rule", x.Rule, "error", err)
+		}
+	}
 	if fresh {
 		m.logger.Warn("finding", "rule", x.Rule, "origin", x.Origin, "text", x.Text)
 	}
