@@ -217,7 +217,8 @@ func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.
 // open decides about a dataset: the release path.
 func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Principal, facts law.Access, def *trefoil.Definition) gateway.Decision {
 	hash := trefoil.DefinitionHash(def)
-	held, notes := a.granted(ctx, q, hash)
+	c, isCase := def.Case()
+	held, notes := a.granted(ctx, q, def, hash)
 	d := a.rules.Policy.Open(policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]),
 		Access: facts, Region: a.rules.Region, Grant: held != nil, At: q.At})
 	access := a.access(q, d.Floor)
@@ -225,6 +226,11 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	access.Hashes = a.rules.Hashes(def.Name, a.binary)
 	if !d.Allow {
 		return deny(access, refusal(d, "42501"))
+	}
+	if isCase {
+		if no := a.onCase(q, c, held != nil); no != nil {
+			return deny(access, *no)
+		}
 	}
 	if d.Floor.Zone != law.ZoneRegion && !a.isAcknowledged(hash) {
 		return deny(access, gateway.Refusal{SQLState: "57P03", Message: fmt.Sprintf("the monitor has not acknowledged the definition of dataset %s", def.Name),
@@ -245,8 +251,13 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	}
 	out := gateway.Decision{Path: gateway.Release, Access: access, Target: target, Notice: notice(def, a.rules.Classes[def.Name], built, q.At)}
 	opened := Opened{InRegion: d.Floor.Zone == law.ZoneRegion}
-	if held != nil && a.restsOnGrant(who, facts, def, q) {
-		out.Access.Grant, out.Until = held.Request.ID, held.Request.Until
+	if isCase {
+		out.Until = c.Until
+	}
+	if held != nil && (isCase || a.restsOnGrant(who, facts, def, q)) {
+		if out.Access.Grant = held.Request.ID; out.Until.IsZero() || held.Request.Until.Before(out.Until) {
+			out.Until = held.Request.Until
+		}
 		out.Access.Approvals = approvals(held, a.rules.Approvers)
 		opened.Evidence = notes
 	}
@@ -261,11 +272,19 @@ func (a *Authoriser) restsOnGrant(who policy.Principal, facts law.Access, def *t
 		Access: facts, Region: a.rules.Region, At: q.At}).Allow
 }
 
-// granted looks for an approval in force. A control store that is away gives none.
-func (a *Authoriser) granted(ctx context.Context, q gateway.Request, hash string) (*control.Grant, []string) {
+// granted looks for an approval in force. A control store that is away gives none. A case
+// rests on its own grant, which is for the dataset that it is made of; or on none.
+func (a *Authoriser) granted(ctx context.Context, q gateway.Request, def *trefoil.Definition, hash string) (*control.Grant, []string) {
+	c, isCase := def.Case()
+	if isCase {
+		q.Database, hash = c.Of, trefoil.DefinitionHash(a.rules.Definitions[c.Of])
+	}
 	found, err := a.grants.Current(ctx, q.Principal.ID, q.Database, q.At)
 	if err != nil {
 		return nil, nil
+	}
+	if isCase {
+		found = slices.DeleteFunc(found, func(g control.Grant) bool { return g.Request.ID != c.Grant })
 	}
 	held, _, note, err := control.Approved(found, a.rules.Approvers, q.Principal.ID, q.Database, hash, q.At)
 	if err != nil {
@@ -297,6 +316,9 @@ func approvals(g *control.Grant, approvers []grant.Approver) []string {
 
 func policyDataset(def *trefoil.Definition, class law.Class) policy.Dataset {
 	ds := policy.Dataset{Name: def.Name, Class: class, Cluster: def.Cluster, Purpose: def.Purpose}
+	if c, is := def.Case(); is {
+		ds.Name = c.Of // policies are written before there is a case
+	}
 	for _, r := range def.Regimes {
 		ds.Regimes = append(ds.Regimes, law.Regime(r))
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -21,10 +22,35 @@ type AskCase struct {
 	Name     string // after case_; "" takes it from the grant
 	Dataset  string
 	Subjects []string
-	For      time.Duration // shortens a grant's end; needed without a grant
+
+	Principals []string      // who may open it through the gateway, without a grant: nobody by default. A grant's case is its principal's
+	For        time.Duration // shortens a grant's end; needed without a grant
 }
 
-// OpenCase stores a case and tells the builder of it. Nothing is built by it.
+// CaseName is the name of a grant's case.
+func CaseName(grantID string) string { return "case_" + grantID[:min(12, len(grantID))] }
+
+// SubjectsDigest binds a list of subjects' keys, as a case's definition does.
+func (r *Rules) SubjectsDigest(subjects []string) (string, error) {
+	return dataset.SubjectsDigest(r.Config.Keys.Digests, subjects)
+}
+
+// BuildCase opens a case and builds it. When it cannot be built nothing of it is left but its
+// name. One that a follower was quicker to take is being built when it returns.
+func (r *Rules) BuildCase(ctx context.Context, s *control.Store, b *dataset.Builder, a AskCase, now time.Time) (*control.Case, error) {
+	c, err := r.OpenCase(ctx, s, b, a, now)
+	if err != nil {
+		return nil, err
+	}
+	if _, _, err := b.Build(ctx, c.Name); err != nil && !errors.Is(err, dataset.ErrBusy) {
+		_, undo := r.EndCase(context.WithoutCancel(ctx), s, b, c.Name, now)
+		return nil, errors.Join(err, undo)
+	}
+	return c, nil
+}
+
+// OpenCase stores a case and tells the builder of it. Who follows datasets builds it, or else
+// the gateway.
 func (r *Rules) OpenCase(ctx context.Context, s *control.Store, b *dataset.Builder, a AskCase, now time.Time) (*control.Case, error) {
 	c := control.Case{Dataset: a.Dataset, Grant: a.Grant, Subjects: a.Subjects, At: now.UTC(), Until: now.UTC().Add(a.For)}
 	switch {
@@ -39,19 +65,29 @@ func (r *Rules) OpenCase(ctx context.Context, s *control.Store, b *dataset.Build
 		if c.Dataset = q.Dataset; a.For <= 0 || c.Until.After(q.Until) {
 			c.Until = q.Until
 		}
+		if len(a.Principals) > 0 {
+			return nil, errors.New("the case of a grant is opened by the grant's principal and nobody else")
+		}
+		a.Principals = []string{q.Principal}
 		if a.Name == "" {
-			a.Name = a.Grant[:12]
+			a.Name = strings.TrimPrefix(CaseName(a.Grant), "case_")
 		}
 	case a.Name == "" || a.Dataset == "" || a.For <= 0:
 		return nil, errors.New("a case without a grant needs a name, a dataset and a time: --case NAME --dataset DATASET --for 4h")
 	case a.For > grant.MaxTerm:
 		return nil, fmt.Errorf("a case lasts %d days at the most", int(grant.MaxTerm.Hours()/24))
 	}
+	for _, p := range a.Principals {
+		if a.Grant == "" && !r.People.Known(p) {
+			return nil, errors.New("the case is for somebody whom the people file does not name")
+		}
+		c.Who = append(c.Who, trefoil.CasePseudonym(r.StaffKey, "case_"+a.Name, p))
+	}
 	id := make([]byte, 8)
 	if _, err := rand.Read(id); err != nil {
 		return nil, fmt.Errorf("draw id: %w", err)
 	}
-	c.ID, c.Name = hex.EncodeToString(id), "case_"+a.Name
+	c.ID, c.Name, c.Until = hex.EncodeToString(id), "case_"+a.Name, c.Until.Truncate(time.Second)
 	if err := b.CheckCase(caseOf(c)); err != nil {
 		return nil, err
 	}
@@ -78,7 +114,7 @@ func (r *Rules) granted(ctx context.Context, s *control.Store, id string, now ti
 }
 
 func caseOf(c control.Case) dataset.Case {
-	return dataset.Case{ID: c.ID, Name: c.Name, Of: c.Dataset, Grant: c.Grant, Subjects: c.Subjects, Until: c.Until}
+	return dataset.Case{ID: c.ID, Name: c.Name, Of: c.Dataset, Grant: c.Grant, Subjects: c.Subjects, Until: c.Until, Who: c.Who}
 }
 
 // LoadCases tells a builder which cases there are.
@@ -103,7 +139,7 @@ func (r *Rules) Overdue(ctx context.Context, s *control.Store, now time.Time) ([
 	}
 	var out []string
 	for _, c := range stored {
-		over := !now.Before(c.Until)
+		over := !now.Before(c.Over)
 		if !over && c.Grant != "" {
 			_, err := r.granted(ctx, s, c.Grant, now)
 			over = errors.Is(err, control.ErrNoApproval) || errors.Is(err, control.ErrNotFound)
@@ -132,23 +168,4 @@ func (r *Rules) EndCase(ctx context.Context, s *control.Store, b *dataset.Builde
 		return d, err
 	}
 	return d, LoadCases(ctx, s, b)
-}
-
-// endCases ends the cases that are over and that nobody follows: who follows one ends it.
-func (d *duties) endCases(ctx context.Context) error {
-	b := d.standing.builder
-	if err := LoadCases(ctx, d.store, b); err != nil {
-		return err
-	}
-	r, now := d.now.get(), time.Now()
-	over, err := r.Overdue(ctx, d.store, now)
-	errs := []error{err}
-	for _, name := range over {
-		if _, err := r.EndCase(ctx, d.store, b, name, now); err != nil && !errors.Is(err, dataset.ErrBusy) {
-			errs = append(errs, fmt.Errorf("case %s: %w", name, err))
-		} else if err == nil {
-			d.logger.Info("case ended", "case", name)
-		}
-	}
-	return errors.Join(errs...)
 }

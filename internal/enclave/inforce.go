@@ -9,11 +9,19 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
+
+	"github.com/trefoil-eu/trefoil/internal/home/dataset"
 )
 
-// inForce holds the rules that are in force. Whoever decides takes them once a decision.
-type inForce struct{ p atomic.Pointer[Rules] }
+// inForce holds the rules that are in force, the cases that stand among them. Whoever decides
+// takes them once a decision.
+type inForce struct {
+	p     atomic.Pointer[Rules]
+	mu    sync.Mutex // set and setCases
+	cases *dataset.Builder
+}
 
 func newInForce(r *Rules) *inForce {
 	f := &inForce{}
@@ -22,6 +30,24 @@ func newInForce(r *Rules) *inForce {
 }
 
 func (f *inForce) get() *Rules { return f.p.Load() }
+
+// set puts rules in force, with the cases that there are.
+func (f *inForce) set(r *Rules) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.cases != nil {
+		r = r.withCases(f.cases)
+	}
+	f.p.Store(r)
+}
+
+// setCases puts the builder's cases in force, and no others.
+func (f *inForce) setCases(b *dataset.Builder) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.cases = b
+	f.p.Store(f.p.Load().withCases(b))
+}
 
 // Runtime is what a running gateway listens to beside its clients.
 type Runtime struct {

@@ -172,10 +172,10 @@ func (p *process) enforce(ctx context.Context, old, next *Rules, differences []s
 	if err := p.announceChange(ctx, old, next); err != nil {
 		return err
 	}
-	p.auth.now.p.Store(next)
+	p.auth.now.set(next)
 	ended, err := p.gateway.Reload(live)
 	if err != nil {
-		p.auth.now.p.Store(old)
+		p.auth.now.set(old)
 		return err
 	}
 	if r := p.config.runtime; r.Level != nil && !r.Pinned {

@@ -24,6 +24,11 @@ create table if not exists trefoil.cases (
 	at       timestamptz not null,
 	ended    timestamptz
 );
+do $$ begin -- asked first: altering locks out whoever reads
+	if not exists (select from pg_attribute where attrelid = 'trefoil.cases'::regclass and attname = 'over') then
+		alter table trefoil.cases add column who text[] not null default '{}', add column over timestamptz;
+	end if;
+end $$;
 create table if not exists trefoil.restrictions (
 	source  text not null,
 	subject text not null,
@@ -33,16 +38,18 @@ create table if not exists trefoil.restrictions (
 );`
 
 // Case is a dataset of a few subjects for a time (internal/home/dataset). Grant is "" for none.
+// Until is part of its definition and stays; Over is when it ends, sooner if somebody ends it.
+// Who holds trefoil.CasePseudonym of those who may open it.
 type Case struct {
 	Name, ID, Dataset, Grant string
-	Subjects                 []string
-	Until, At                time.Time
+	Subjects, Who            []string
+	Until, At, Over          time.Time
 }
 
 // AddCase stores a case. A name is used once, for ever: what ended is not opened again.
 func (s *Store) AddCase(ctx context.Context, c Case) error {
-	_, err := s.pool.Exec(ctx, `insert into trefoil.cases (name, id, dataset, grant_id, subjects, until, at) values ($1, $2, $3, $4, $5, $6, $7)`,
-		c.Name, c.ID, c.Dataset, c.Grant, c.Subjects, c.Until, c.At)
+	_, err := s.pool.Exec(ctx, `insert into trefoil.cases (name, id, dataset, grant_id, subjects, until, at, who) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
+		c.Name, c.ID, c.Dataset, c.Grant, c.Subjects, c.Until, c.At, append([]string{}, c.Who...))
 	var pg interface{ SQLState() string }
 	if errors.As(err, &pg) && pg.SQLState() == "23505" {
 		return fmt.Errorf("add case %s: there is, or was, one of this name: choose another", c.Name)
@@ -55,14 +62,14 @@ func (s *Store) AddCase(ctx context.Context, c Case) error {
 
 // Cases lists the cases that have not ended, in the order of their names.
 func (s *Store) Cases(ctx context.Context) ([]Case, error) {
-	rows, err := s.pool.Query(ctx, `select name, id, dataset, grant_id, subjects, until, at from trefoil.cases where ended is null order by name`)
+	rows, err := s.pool.Query(ctx, `select name, id, dataset, grant_id, subjects, until, at, who, least(until, over) from trefoil.cases where ended is null order by name`)
 	if err != nil {
 		return nil, fmt.Errorf("read cases: %w", withoutValues(err))
 	}
 	all, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (Case, error) {
 		var c Case
-		err := r.Scan(&c.Name, &c.ID, &c.Dataset, &c.Grant, &c.Subjects, &c.Until, &c.At)
-		c.Until, c.At = c.Until.UTC(), c.At.UTC()
+		err := r.Scan(&c.Name, &c.ID, &c.Dataset, &c.Grant, &c.Subjects, &c.Until, &c.At, &c.Who, &c.Over)
+		c.Until, c.At, c.Over = c.Until.UTC(), c.At.UTC(), c.Over.UTC()
 		return c, err
 	})
 	if err != nil {
@@ -73,7 +80,7 @@ func (s *Store) Cases(ctx context.Context) ([]Case, error) {
 
 // ShortenCase moves the end of a case forward, never back.
 func (s *Store) ShortenCase(ctx context.Context, name string, until time.Time) error {
-	if _, err := s.pool.Exec(ctx, `update trefoil.cases set until = least(until, $2) where name = $1`, name, until); err != nil {
+	if _, err := s.pool.Exec(ctx, `update trefoil.cases set over = least(until, over, $2) where name = $1`, name, until); err != nil {
 		return fmt.Errorf("shorten case %s: %w", name, withoutValues(err))
 	}
 	return nil

@@ -14,6 +14,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/home/keyring"
+	"github.com/trefoil-eu/trefoil/internal/home/transform"
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
 )
 
@@ -26,6 +27,7 @@ type Case struct {
 	Grant    string    // id of the grant it is for, "" for none
 	Subjects []string  // keys of the person table, as the source prints them
 	Until    time.Time // when it is dropped
+	Who      []string  // trefoil.CasePseudonym of those who may open it
 }
 
 // CaseRow is the entry of a definition's rows that makes it a case: a keyed digest of its subjects.
@@ -97,25 +99,29 @@ func (b *Builder) newCase(c Case) (*caseOf, error) {
 	if err != nil {
 		return nil, err
 	}
-	ds, own := *of, *def
+	ds := *of
 	ds.Name, ds.Cluster, ds.K = c.Name, "inside", 0
-	own.Name, own.Cluster, own.K, own.Rows = c.Name, "inside", 0, maps.Clone(def.Rows)
-	if own.Rows == nil {
-		own.Rows = map[string]string{}
-	}
-	own.Rows[CaseRow] = b.SubjectsDigest(c.Subjects)
-	if own.Epoch != 0 {
-		own.Epoch = 1
-	}
-	return &caseOf{Case: c, ds: &ds, def: &own}, nil
+	own := trefoil.CaseDefinition(def, trefoil.Case{Name: c.Name, Subjects: b.SubjectsDigest(c.Subjects), Grant: c.Grant, Until: c.Until, Who: c.Who})
+	return &caseOf{Case: c, ds: &ds, def: own}, nil
 }
 
 // SubjectsDigest binds a list of subjects: order and repetition do not matter, and nobody
 // without the digest key can search for a list.
-func (b *Builder) SubjectsDigest(subjects []string) string {
+func (b *Builder) SubjectsDigest(subjects []string) string { return subjectsDigest(b.digest, subjects) }
+
+// SubjectsDigest is Builder.SubjectsDigest with the key of a file.
+func SubjectsDigest(keyFile string, subjects []string) (string, error) {
+	key, err := transform.ReadKeyFile(keyFile)
+	if err != nil {
+		return "", err
+	}
+	return subjectsDigest(key, subjects), nil
+}
+
+func subjectsDigest(key []byte, subjects []string) string {
 	sorted := slices.Clone(subjects)
 	slices.Sort(sorted)
-	mac := hmac.New(sha256.New, b.digest)
+	mac := hmac.New(sha256.New, key)
 	mac.Write([]byte("trefoil/case/v1\x00"))
 	for _, s := range slices.Compact(sorted) {
 		fmt.Fprintf(mac, "%d:%s", len(s), s)

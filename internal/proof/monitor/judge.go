@@ -22,6 +22,7 @@ const (
 	ruleLying        = "lying-body"
 	ruleOpening      = "no-rule-opens"
 	ruleGrant        = "grant"
+	ruleCase         = "case"
 	rulePolicy       = "unknown-policy"
 	ruleCeiling      = "ceiling"
 	ruleSession      = "session"
@@ -47,6 +48,7 @@ type accessCase struct {
 	recorded   time.Time           // the record's own time
 	began      time.Time           // when the session began; zero if it begins now
 	definition *trefoil.Definition // acknowledged under the record's hash; nil: none
+	parents    []definition        // of a case: what was acknowledged of the dataset that it is made of
 	evidence   []string            // signed notes
 	revoked    func(grantID string) bool
 	now        time.Time
@@ -60,11 +62,14 @@ func (b *book) judge(c *accessCase) (law.Zone, *refusal) {
 	if who == nil {
 		return law.ZoneUnknown, refuse(rulePrincipal, "GDPR art. 32(4)", "the monitor knows no such principal")
 	}
-	set := b.datasets[a.Dataset]
+	set := b.ruleOf(a.Dataset, c.definition)
 	if set == nil {
 		return law.ZoneUnknown, refuse(ruleDataset, "GDPR art. 25(2)", "the monitor's rules name no such dataset")
 	}
 	if r := b.known(set, c); r != nil {
+		return law.ZoneUnknown, r
+	}
+	if r := b.onCase(c, who); r != nil {
 		return law.ZoneUnknown, r
 	}
 	own, r := b.truth(who, a)
@@ -201,7 +206,7 @@ func (b *book) checkGrant(c *accessCase, who *Principal, needed bool) *refusal {
 	}
 	for _, text := range c.evidence {
 		s, err := grant.Open(text, b.approvers)
-		if err != nil || s.Envelope.Request.ID != a.Grant || s.Check(who.ID, a.Dataset, a.Hashes.Dataset, c.now) != nil {
+		if err != nil || s.Envelope.Request.ID != a.Grant || !b.covers(c, s, who) {
 			continue
 		}
 		if s.Envelope.Request.Purpose != a.Purpose || c.revoked(a.Grant) || !slices.Contains(a.Approvals, s.Key) {
