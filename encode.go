@@ -89,6 +89,7 @@ var partOf = map[Kind]string{
 	KindIncident:   "incident",
 	KindKey:        "key",
 	KindModel:      "model",
+	KindOrder:      "order",
 	KindPermit:     "permit",
 	KindPolicy:     "policy",
 	KindRefusal:    "refusal",
@@ -105,13 +106,14 @@ type part struct {
 	present bool
 }
 
-func (b *Body) parts() [12]part {
+func (b *Body) parts() [13]part {
 	return [...]part{
 		{"catalog", b.Catalog != nil},
 		{"grant", b.Grant != nil},
 		{"incident", b.Incident != nil},
 		{"key", b.Key != nil},
 		{"model", b.Model != nil},
+		{"order", b.Order != nil},
 		{"permit", b.Permit != nil},
 		{"policy", b.Policy != nil},
 		{"refusal", b.Refusal != nil},

@@ -71,7 +71,7 @@ func fill(v reflect.Value, name string) {
 }
 
 var kinds = []trefoil.Kind{trefoil.KindSession, trefoil.KindSummary, trefoil.KindRelease, trefoil.KindRefusal, trefoil.KindGrant, trefoil.KindApproval,
-	trefoil.KindRevocation, trefoil.KindPolicy, trefoil.KindCatalog, trefoil.KindSite, trefoil.KindIncident, trefoil.KindKey, trefoil.KindModel, trefoil.KindPermit}
+	trefoil.KindRevocation, trefoil.KindPolicy, trefoil.KindCatalog, trefoil.KindSite, trefoil.KindIncident, trefoil.KindKey, trefoil.KindModel, trefoil.KindPermit, trefoil.KindOrder}
 
 func TestEveryKindSurvivesEncoding(t *testing.T) {
 	for _, kind := range kinds {

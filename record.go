@@ -90,6 +90,7 @@ type Body struct {
 	Key      *KeyBody      `json:"key,omitempty"`
 	Permit   *PermitBody   `json:"permit,omitempty"`
 	Model    *ModelBody    `json:"model,omitempty"`
+	Order    *OrderBody    `json:"order,omitempty"`
 }
 
 // Party is one legal entity of an access: the exporter or the importer.
@@ -314,7 +315,7 @@ type ModelBody struct {
 // log's record and repeats nothing of its content.
 type PermitBody struct {
 	Epoch   int64     `json:"epoch"`             // the count of stops at the time
-	Event   string    `json:"event"`             // issued, refused, stopped, resumed
+	Event   string    `json:"event"`             // issued, refused
 	Expires time.Time `json:"expires,omitempty"` // issued: end of the permit
 	Index   int64     `json:"index"`             // of the watched log's leaf; -1 when it is about no record
 	Law     string    `json:"law"`               // refused: article
