@@ -38,6 +38,9 @@ func newValveCommand() *cobra.Command {
 				return err
 			}
 			c.Logger = slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			if c.Keep, err = f.Store(c.Logger); err != nil {
+				return err
+			}
 			if c.Listener, err = net.Listen("tcp", f.Listen); err != nil {
 				return fmt.Errorf("listen: %w", err)
 			}

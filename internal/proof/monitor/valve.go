@@ -60,9 +60,9 @@ func (m *Monitor) bound(p *proved, session string, zone law.Zone) *refusal {
 	return nil
 }
 
-// creditOf is all that session x may pass through its connection.
-func creditOf(x *session) credit.Line {
-	l := credit.Line{Kind: credit.Credit, Valve: x.valve, Bytes: x.released, Releases: x.grants}
+// creditOf is all that session x of this name may pass through its connection.
+func creditOf(name string, x *session) credit.Line {
+	l := credit.Line{Kind: credit.Credit, Valve: x.valve, Session: name, Bytes: x.released, Releases: x.grants}
 	if x.permitted {
 		l.Allowance = x.allowance
 	}
@@ -84,7 +84,7 @@ func (v *valves) note(seq uint64, e *entry, s *state) {
 	}
 	if x := s.sessions[e.Session]; e.Permitted && x != nil && x.valve != "" {
 		for st := range v.streams {
-			st.put(seq, nil, []credit.Line{creditOf(x)})
+			st.put(seq, nil, []credit.Line{creditOf(e.Session, x)})
 		}
 	}
 }
@@ -133,9 +133,9 @@ func (m *Monitor) openValve() (*valveStream, bool) {
 	}
 	st := &valveStream{wake: make(chan struct{}, 1), lines: map[string]credit.Line{}}
 	var lines []credit.Line
-	for _, x := range m.state.sessions {
+	for name, x := range m.state.sessions {
 		if x.valve != "" && x.closed == 0 {
-			lines = append(lines, creditOf(x))
+			lines = append(lines, creditOf(name, x))
 		}
 	}
 	st.put(m.journal.last(), &credit.Line{Kind: credit.State, Stopped: m.state.stopped}, lines)

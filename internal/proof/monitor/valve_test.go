@@ -153,15 +153,15 @@ func TestValveHearsWhatIsPermitted(t *testing.T) {
 	expect(r, credit.Line{Kind: credit.State})
 	a := w.access("chen", d)
 	w.passes(oneValve, w.start(a))
-	expect(r, credit.Line{Kind: credit.Credit, Valve: oneValve, Allowance: 10000})
+	expect(r, credit.Line{Kind: credit.Credit, Valve: oneValve, Session: a.Session, Allowance: 10000})
 	chunk := w.passes(oneValve, w.release(a, 0, 700, 700))
-	expect(r, credit.Line{Kind: credit.Credit, Valve: oneValve, Allowance: 10000, Bytes: 700, Releases: 1})
+	expect(r, credit.Line{Kind: credit.Credit, Valve: oneValve, Session: a.Session, Allowance: 10000, Bytes: 700, Releases: 1})
 	w.misplaced(twoValve, w.release(a, 1, 50, 750)) // refused: nothing
 	if _, _, err := w.m.Permit(context.Background(), chunk); err != nil {
 		t.Fatal(err) // asked again: nothing
 	}
 	w.passes(oneValve, w.release(a, 1, 50, 750))
-	all := credit.Line{Kind: credit.Credit, Valve: oneValve, Allowance: 10000, Bytes: 750, Releases: 2}
+	all := credit.Line{Kind: credit.Credit, Valve: oneValve, Session: a.Session, Allowance: 10000, Bytes: 750, Releases: 2}
 	expect(r, all)
 	if err := w.m.carryOut(order{Order: OrderStop, Reason: "test"}); err != nil {
 		t.Fatal(err)

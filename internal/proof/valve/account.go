@@ -5,6 +5,7 @@ import (
 	"sync"
 
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/credit"
+	"github.com/trefoil-eu/trefoil/internal/proof/valve/kept"
 )
 
 // The overhead of TLS 1.3 (RFC 8446, 5.2): header 5, content type 1, tag 16.
@@ -47,8 +48,11 @@ type account struct {
 	credit    int64 // in all, overhead included
 	sent      int64
 	held      bool
+	all, own  bool  // held with all others; held because its session was stopped
 	words     int64 // left of the last words
 	frozen    int64 // the limit while held
+
+	kept *kept.File // nil: nothing is kept
 }
 
 func newAccount(handshake int64, held bool) *account {
@@ -96,10 +100,17 @@ func (a *account) grant(total int64) {
 	a.signal()
 }
 
-// hold freezes what the monitor credited. A connection without any may finish its handshake
-// and hear a refusal.
-func (a *account) hold(on bool) {
+// hold freezes what the monitor credited, with all other connections. A connection without
+// any may finish its handshake and hear a refusal.
+func (a *account) hold(on bool) { a.freeze(func() { a.all = on }) }
+
+// stop freezes it because of its own session.
+func (a *account) stop(on bool) { a.freeze(func() { a.own = on }) }
+
+func (a *account) freeze(change func()) {
 	a.mu.Lock()
+	change()
+	on := a.all || a.own
 	if on && !a.held {
 		a.frozen = a.handshake
 		if a.credit > 0 {
@@ -136,10 +147,11 @@ type book struct {
 // newBook starts held: the monitor was not heard yet.
 func newBook() *book { return &book{open: map[string]*account{}, held: true} }
 
-func (b *book) add(id string, handshake int64) *account {
+func (b *book) add(id string, handshake int64, kept *kept.File) *account {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := newAccount(handshake, b.held)
+	a.kept = kept
 	b.open[id] = a
 	return a
 }
@@ -160,17 +172,23 @@ func (b *book) hold(on bool) {
 	}
 }
 
-// grant credits the connection that l names, if it is open here.
-func (b *book) grant(l *credit.Line) {
+// grant credits the connection that l names, if it is open here. The error is of what is kept.
+func (b *book) grant(l *credit.Line) error {
 	b.mu.Lock()
 	a := b.open[l.Valve]
 	if a == nil {
 		b.unknown++
 	}
 	b.mu.Unlock()
-	if a != nil {
-		a.grant(limitOf(l))
+	if a == nil {
+		return nil
 	}
+	a.stop(l.Held) // before what it credits
+	a.grant(limitOf(l))
+	if a.kept == nil {
+		return nil
+	}
+	return a.kept.Session(l.Session)
 }
 
 func (b *book) figures() (open int, held bool, unknown uint64) {

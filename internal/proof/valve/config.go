@@ -14,6 +14,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/preamble"
+	"github.com/trefoil-eu/trefoil/internal/proof/valve/kept"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
 
@@ -26,7 +27,16 @@ type File struct {
 	Monitor   Monitor   `yaml:"monitor"`
 	Handshake int64     `yaml:"handshake_bytes,omitempty"` // toward the client before any permit; default 16384
 	Limits    FileLimit `yaml:"limits,omitempty"`
+	Keep      *Keep     `yaml:"keep,omitempty"` // ciphertext for audits; none: nothing is kept
 }
+
+// Keep is where ciphertext is kept, in the region, and for how long.
+type Keep struct {
+	Directory string `yaml:"directory"`
+	Days      int    `yaml:"days,omitempty"` // after a connection's last byte; default 90
+}
+
+const defaultDays = 90
 
 // Monitor is how the valve hears its monitor.
 type Monitor struct {
@@ -54,6 +64,7 @@ type Config struct {
 	HTTP      *http.Client // without a timeout of its own; nil: one that trusts the system's authorities
 	Handshake int64
 	Limits    Limits
+	Keep      *kept.Store // nil: nothing is kept
 	Logger    *slog.Logger
 	Now       func() time.Time
 }
@@ -113,10 +124,18 @@ func Load(path string) (*File, error) {
 		d, err := time.ParseDuration(v)
 		want(v == "" || err == nil && d > 0 && d <= 24*time.Hour, "limits."+at, "must be a duration such as 10s")
 	}
+	if k := f.Keep; k != nil {
+		want(k.Directory != "", "keep.directory", "is missing: where ciphertext is kept")
+		want(k.Days >= 0 && k.Days <= 3650, "keep.days", "must be at most 3650")
+	}
 	if err := errs.Err(); err != nil {
 		return nil, err
 	}
-	for _, p := range []*string{&f.Key, &f.Monitor.Token, &f.Monitor.Authority} {
+	paths := []*string{&f.Key, &f.Monitor.Token, &f.Monitor.Authority}
+	if f.Keep != nil {
+		paths = append(paths, &f.Keep.Directory)
+	}
+	for _, p := range paths {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(filepath.Dir(path), *p)
 		}
@@ -147,6 +166,18 @@ func (f *File) Config() (Config, error) {
 	}
 	c.HTTP = newHTTP(secure)
 	return c, nil
+}
+
+// Store opens what f says of keeping; nil where it says nothing.
+func (f *File) Store(logger *slog.Logger) (*kept.Store, error) {
+	if f.Keep == nil {
+		return nil, nil
+	}
+	days := f.Keep.Days
+	if days == 0 {
+		days = defaultDays
+	}
+	return kept.Open(f.Keep.Directory, time.Duration(days)*24*time.Hour, time.Now, logger)
 }
 
 // duration reads what Load has checked; "" is 0, the default.

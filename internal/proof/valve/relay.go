@@ -30,6 +30,7 @@ type relay struct {
 	at      netip.AddrPort
 	client  net.Conn
 	account *account
+	kept    keeping
 
 	mu      sync.Mutex
 	gateway net.Conn
@@ -57,7 +58,11 @@ func (r *relay) close() {
 // run relays until both sides have ended.
 func (r *relay) run(ctx context.Context) {
 	defer r.close()
-	r.account = r.v.book.add(r.name(), r.v.c.Handshake)
+	if !r.keep() {
+		return
+	}
+	defer r.kept.done(r)
+	r.account = r.v.book.add(r.name(), r.v.c.Handshake, r.kept.file)
 	defer r.v.book.remove(r.name())
 	if !r.connect(ctx) {
 		return
@@ -100,6 +105,10 @@ func (r *relay) connect(ctx context.Context) bool {
 
 // up passes everything on: what a client says is nobody's data that leaves.
 func (r *relay) up() {
+	if !r.kept.up(r) {
+		r.close()
+		return
+	}
 	if _, err := io.Copy(r.gateway, r.client); err != nil {
 		r.close()
 		return
@@ -127,6 +136,9 @@ func (r *relay) down() {
 			if now := time.Now(); now.Sub(renewed) > r.v.c.Limits.Stall/16 {
 				renewed = now
 				_ = r.client.SetWriteDeadline(now.Add(r.v.c.Limits.Stall))
+			}
+			if !r.kept.down(r, held[:k]) {
+				return
 			}
 			if _, err := r.client.Write(held[:k]); err != nil {
 				if errors.Is(err, os.ErrDeadlineExceeded) {

@@ -64,7 +64,9 @@ func (v *Valve) follow(ctx context.Context) error {
 		case credit.State:
 			v.book.hold(l.Stopped)
 		case credit.Credit:
-			v.book.grant(l)
+			if err := v.book.grant(l); err != nil {
+				v.c.Logger.Error("session's name not kept", "valve", l.Valve, "error", err)
+			}
 		}
 	}
 }

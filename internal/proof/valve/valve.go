@@ -58,6 +58,9 @@ func (v *Valve) Run(ctx context.Context) error {
 	var beside, relays sync.WaitGroup
 	beside.Go(func() { v.listen(ctx) })
 	beside.Go(func() { v.report(ctx) })
+	if v.c.Keep != nil {
+		beside.Go(func() { v.c.Keep.Run(ctx) })
+	}
 	beside.Go(func() {
 		<-ctx.Done()
 		_ = v.c.Listener.Close()

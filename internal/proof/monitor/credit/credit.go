@@ -37,6 +37,8 @@ type Line struct {
 	Kind      string `json:"kind"`
 	Stopped   bool   `json:"stopped,omitempty"`   // state
 	Valve     string `json:"valve,omitempty"`     // credit: the connection, 32 hex digits
+	Session   string `json:"session,omitempty"`   // credit: the session that came through it, 32 hex digits
+	Held      bool   `json:"held,omitempty"`      // credit: the session was stopped: nothing of it passes
 	Allowance int64  `json:"allowance,omitempty"` // credit: bytes under the session's permit
 	Bytes     int64  `json:"bytes,omitempty"`     // credit: payload bytes of permitted releases
 	Releases  int64  `json:"releases,omitempty"`  // credit: how many they are
@@ -88,7 +90,7 @@ func (r *Reader) Next() (*Line, error) {
 		return nil, fmt.Errorf("%w: a line is missing", ErrStream)
 	case first && l.Kind != State:
 		return nil, fmt.Errorf("%w: it does not begin with a state", ErrStream)
-	case l.Kind == Credit && (!ValidID(l.Valve) || l.Allowance < 0 || l.Bytes < 0 || l.Releases < 0):
+	case l.Kind == Credit && (!ValidID(l.Valve) || l.Session != "" && !ValidID(l.Session) || l.Allowance < 0 || l.Bytes < 0 || l.Releases < 0):
 		return nil, fmt.Errorf("%w: a credit that is none", ErrStream)
 	case l.Kind != State && l.Kind != Credit && l.Kind != Quiet:
 		return nil, fmt.Errorf("%w: an unknown line", ErrStream)
