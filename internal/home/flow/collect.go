@@ -1,8 +1,10 @@
 package flow
 
 import (
+	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
@@ -15,32 +17,79 @@ type followed struct {
 	hole bool  // one is not published
 }
 
-// message takes one pgoutput message into the transaction that is being received.
-func (s *Stream) message(data []byte) error {
-	if ok, err := s.decoder.Change(data, &s.one); ok || err != nil {
-		if err != nil {
-			return err
-		}
-		if s.current == nil {
-			return fmt.Errorf("%w: a change outside a transaction", ErrMalformed)
-		}
-		return s.change(&s.one)
+// intake decodes what a link receives, once for all streams that want it.
+type intake struct {
+	decoder Decoder
+	one     Change
+}
+
+// message decodes one pgoutput message and gives it to streams. What one of them cannot take
+// ends that one; only where it is alone, or where the message is not what the protocol allows,
+// is that an error.
+func (in *intake) message(data []byte, to []*Stream) error {
+	var other any
+	row, err := in.decoder.Change(data, &in.one)
+	if !row && err == nil {
+		other, err = in.decoder.Decode(data)
 	}
-	m, err := s.decoder.Decode(data)
 	if err != nil {
 		return err
 	}
+	for _, s := range to {
+		if s.hub != nil && s.off.Load() {
+			continue
+		}
+		if row {
+			err = s.row(&in.one)
+		} else {
+			err = s.take(other)
+		}
+		switch {
+		case err == nil:
+		case s.hub == nil || errors.Is(err, errPaused) || errors.Is(err, ErrMalformed):
+			return err
+		default:
+			s.fail(fmt.Errorf("read the change stream: %w", err))
+		}
+	}
+	return nil
+}
+
+// message takes one pgoutput message into the transaction that is being received.
+func (s *Stream) message(data []byte) error { return s.in.message(data, s.self) }
+
+func (s *Stream) row(m *Change) error {
+	if s.skip {
+		return nil
+	}
+	if s.current == nil {
+		return fmt.Errorf("%w: a change outside a transaction", ErrMalformed)
+	}
+	return s.change(m)
+}
+
+// take takes a message other than a row's change.
+func (s *Stream) take(m any) error {
 	switch m := m.(type) {
 	case Relation:
 		return s.relation(m)
 	case Begin:
-		if s.current != nil {
+		if s.current != nil || s.skip {
 			return fmt.Errorf("%w: a transaction within another", ErrMalformed)
+		}
+		if s.hub != nil && m.Final < s.reached { // the slot is read again for another stream
+			s.skip = true
+			return nil
 		}
 		s.current = &transaction{xid: m.XID, commit: m.Final, changes: s.spare[:0]}
 		s.spare = nil
 		return nil
 	case Ignored:
+		return nil
+	}
+	if s.skip {
+		_, over := m.(Commit)
+		s.skip = !over
 		return nil
 	}
 	if s.current == nil {
@@ -52,7 +101,7 @@ func (s *Stream) message(data []byte) error {
 			s.truncate(s.relations[oid])
 		}
 		if len(s.current.changes) >= s.cfg.MaxRows {
-			s.part()
+			return s.part()
 		}
 		return nil
 	case Commit:
@@ -78,6 +127,9 @@ func (s *Stream) commit(m Commit) error {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.paused {
+		return errPaused
+	}
 	switch {
 	case len(t.changes) == 0 && !t.part: // nothing that is wanted
 	case s.split != nil && !t.part && !s.split(t.xid):
@@ -85,8 +137,11 @@ func (s *Stream) commit(m Commit) error {
 		t = nil
 	default:
 		s.room(t)
+		if s.paused {
+			return errPaused
+		}
 		s.merge(t)
-		s.open.Partial = false
+		s.open.Partial, s.inPart = false, false
 	}
 	s.current = nil
 	if t != nil {
@@ -111,31 +166,40 @@ func (s *Stream) merge(t *transaction) {
 // room waits until the open batch is not full. The part of a transaction joins nothing else:
 // what is before it must have been taken.
 func (s *Stream) room(t *transaction) {
-	for !s.closed && s.err == nil && (s.open.rows >= s.cfg.MaxRows || s.open.bytes >= s.cfg.MaxBytes ||
+	for !s.closed && s.err == nil && !s.paused && (s.open.rows >= s.cfg.MaxRows || s.open.bytes >= s.cfg.MaxBytes ||
 		!s.open.Empty() && (s.open.rows+len(t.changes) > 2*s.cfg.MaxRows || s.open.bytes+t.bytes > 2*s.cfg.MaxBytes)) {
-		s.waiting = true
-		s.signal()
-		s.space.Wait()
+		s.rest()
 	}
 	s.waiting = false
 }
 
+// rest waits, as the receiver, until a batch is taken.
+func (s *Stream) rest() {
+	if !s.waiting {
+		s.waiting, s.since = true, time.Now()
+	}
+	s.signal()
+	s.space.Wait()
+}
+
 // part gives a part of a transaction away that is too large to be held.
-func (s *Stream) part() {
+func (s *Stream) part() error {
 	t := s.current
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for !s.closed && s.err == nil && !s.open.Empty() {
-		s.waiting = true
-		s.signal()
-		s.space.Wait()
+	for !s.closed && s.err == nil && !s.paused && !s.open.Empty() {
+		s.rest()
 	}
 	s.waiting = false
+	if s.paused {
+		return errPaused
+	}
 	s.merge(t)
-	s.open.Partial, t.part = true, true
+	s.open.Partial, t.part, s.inPart = true, true, true
 	clear(t.changes)
 	t.changes, t.bytes = t.changes[:0], 0
 	s.signal()
+	return nil
 }
 
 // relation learns where a table's columns stand in what is sent.
@@ -208,7 +272,7 @@ func (s *Stream) change(m *Change) error {
 	t := s.current
 	t.changes = append(t.changes, c)
 	if t.bytes += int64(len(c.key) + len(c.line)); len(t.changes) >= s.cfg.MaxRows || t.bytes >= s.cfg.MaxBytes {
-		s.part()
+		return s.part()
 	}
 	return nil
 }

@@ -29,13 +29,23 @@ var settings = map[string]string{"replication": "database", "application_name": 
 type link struct {
 	conn  net.Conn
 	front *pgproto3.Frontend
-	to    *Stream
+	to    sink
+	quiet time.Duration // a source that says nothing for so long, though asked, is gone
 	done  sync.WaitGroup
 	over  chan struct{}
 	once  sync.Once
 	poke  chan struct{} // a status is due now
 	ask   atomic.Bool   // and an answer is wanted
 	heard atomic.Int64  // when the source last said something, Unix nanoseconds
+}
+
+// sink takes what a link receives. Its methods are called by the link's goroutines.
+type sink interface {
+	message(data []byte) error
+	advance(to LSN)                    // nothing more committed before it
+	fail(err error)                    // nothing more comes
+	positions() (reached, durable LSN) // what the source is told
+	full() bool                        // receiving waits, for reasons of ours
 }
 
 // statusEvery is how often the source hears of us without being asked.
@@ -73,7 +83,7 @@ func safe(err error) error {
 const inUse = "55006"
 
 // open starts to read a slot, also one that a process which has just ended still seems to read.
-func open(ctx context.Context, c Config, to *Stream) (*link, error) {
+func open(ctx context.Context, c Config, to sink) (*link, error) {
 	for try := 0; ; try++ {
 		l, err := openOnce(ctx, c, to)
 		if err == nil || try >= slotTries || !strings.Contains(err.Error(), inUse) {
@@ -87,7 +97,7 @@ func open(ctx context.Context, c Config, to *Stream) (*link, error) {
 	}
 }
 
-func openOnce(ctx context.Context, c Config, to *Stream) (*link, error) {
+func openOnce(ctx context.Context, c Config, to sink) (*link, error) {
 	conn, err := connect(ctx, c.DSN)
 	if err != nil {
 		return nil, err
@@ -102,7 +112,7 @@ func openOnce(ctx context.Context, c Config, to *Stream) (*link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start replication: %w", err)
 	}
-	l := &link{conn: hj.Conn, front: hj.Frontend, to: to, over: make(chan struct{}), poke: make(chan struct{}, 1)}
+	l := &link{conn: hj.Conn, front: hj.Frontend, to: to, quiet: c.Silence, over: make(chan struct{}), poke: make(chan struct{}, 1)}
 	l.heard.Store(time.Now().UnixNano())
 	return l, nil
 }
@@ -255,7 +265,7 @@ func (l *link) status(ask bool) {
 }
 
 func (l *link) speak() {
-	tick := time.NewTicker(min(statusEvery, l.to.cfg.Silence/10))
+	tick := time.NewTicker(min(statusEvery, l.quiet/10))
 	defer tick.Stop()
 	for {
 		select {
@@ -265,12 +275,12 @@ func (l *link) speak() {
 			return
 		}
 		silent := time.Since(time.Unix(0, l.heard.Load()))
-		if silent > l.to.cfg.Silence && !l.to.full() { // a peer that vanished closes no connection
+		if silent > l.quiet && !l.to.full() { // a peer that vanished closes no connection
 			l.to.fail(fmt.Errorf("read the change stream: the source has said nothing for %s", silent.Round(time.Second)))
 			l.end()
 			return
 		}
-		if err := l.say(l.ask.Swap(false) || silent > l.to.cfg.Silence/3); err != nil {
+		if err := l.say(l.ask.Swap(false) || silent > l.quiet/3); err != nil {
 			select {
 			case <-l.over:
 			default:
@@ -293,7 +303,7 @@ func (l *link) say(ask bool) error {
 	if ask {
 		reply = 1
 	}
-	if err := l.conn.SetWriteDeadline(time.Now().Add(l.to.cfg.Silence)); err != nil {
+	if err := l.conn.SetWriteDeadline(time.Now().Add(l.quiet)); err != nil {
 		return err
 	}
 	_, err := l.conn.Write(append(b, reply))

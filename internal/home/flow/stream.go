@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -36,8 +37,10 @@ var ErrUnseen = errors.New("a received transaction is not in the snapshot")
 // that is full has not been taken; everything else may be called from another.
 type Stream struct {
 	cfg  Config
-	link *link
+	link *link         // nil: a hub reads for it
+	hub  *Hub          // nil: it reads a slot of its own
 	wake chan struct{} // something happened; one waiter
+	off  atomic.Bool   // closed or failed: a hub gives it nothing more
 
 	mu      sync.Mutex
 	space   sync.Cond // a batch was taken, or the stream ended
@@ -47,12 +50,16 @@ type Stream struct {
 	reached LSN // every commit before it is in open, in later, or was taken
 	durable LSN
 	waiting bool // the receiver waits for space
+	since   time.Time
+	inPart  bool // a transaction was given away in part, and has not ended
+	paused  bool // the hub's link is about to be closed: nothing more is taken in
 	closed  bool
 	err     error
 
 	// The receiver's own.
-	decoder   Decoder
-	one       Change
+	in        intake
+	self      []*Stream
+	skip      bool // the transaction that is being received came before
 	relations map[uint32]*followed
 	current   *transaction
 	spare     []edit
@@ -69,8 +76,7 @@ type transaction struct {
 	part    bool // earlier changes of it went into a batch already
 }
 
-// Open starts to read the slot.
-func Open(ctx context.Context, c Config) (*Stream, error) {
+func newStream(c Config) *Stream {
 	if c.MaxRows <= 0 {
 		c.MaxRows = 50_000
 	}
@@ -81,8 +87,14 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 		c.Silence = 90 * time.Second
 	}
 	s := &Stream{cfg: c, wake: make(chan struct{}, 1), open: newBatch(), reached: c.Start, relations: map[uint32]*followed{}}
-	s.space.L = &s.mu
-	l, err := open(ctx, c, s)
+	s.space.L, s.self = &s.mu, []*Stream{s}
+	return s
+}
+
+// Open starts to read the slot.
+func Open(ctx context.Context, c Config) (*Stream, error) {
+	s := newStream(c)
+	l, err := open(ctx, s.cfg, s)
 	if err != nil {
 		return nil, fmt.Errorf("open flow: %w", err)
 	}
@@ -95,8 +107,13 @@ func Open(ctx context.Context, c Config) (*Stream, error) {
 func (s *Stream) Close() {
 	s.mu.Lock()
 	s.closed = true
+	s.off.Store(true)
 	s.space.Broadcast()
 	s.mu.Unlock()
+	if s.hub != nil {
+		s.hub.leave(s)
+		return
+	}
 	s.link.close()
 }
 
@@ -105,6 +122,7 @@ func (s *Stream) fail(err error) {
 	if s.err == nil {
 		s.err = err
 	}
+	s.off.Store(true)
 	s.space.Broadcast()
 	s.mu.Unlock()
 	s.signal()
@@ -119,7 +137,7 @@ func (s *Stream) signal() {
 
 // advance takes a keepalive: nothing more committed before a position.
 func (s *Stream) advance(to LSN) {
-	if s.current != nil { // in the middle of a transaction it says nothing about its end
+	if s.current != nil || s.skip { // in the middle of a transaction it says nothing about its end
 		return
 	}
 	s.mu.Lock()
@@ -172,7 +190,7 @@ func (s *Stream) Wait(ctx context.Context, to LSN) error {
 		}
 		if !asked {
 			asked = true
-			s.link.status(true)
+			s.nudge()
 		}
 		select {
 		case <-s.wake:
@@ -180,6 +198,15 @@ func (s *Stream) Wait(ctx context.Context, to LSN) error {
 			return errors.Join(errors.New("wait for the change stream"), ctx.Err())
 		}
 	}
+}
+
+// nudge asks the source how far it is.
+func (s *Stream) nudge() {
+	if s.hub != nil {
+		s.hub.nudge()
+		return
+	}
+	s.link.status(true)
 }
 
 // Split keeps transactions that a snapshot does not see out of batches until it is called
