@@ -44,6 +44,17 @@ create table if not exists trefoil.decisions (
 	at       timestamptz not null,
 	primary key (grant_id, kind, approver)
 );
+create table if not exists trefoil.grant_subjects (
+	grant_id text primary key references trefoil.grants (id),
+	subjects text[] not null
+);
+create table if not exists trefoil.grants_over (
+	grant_id text primary key references trefoil.grants (id)
+);
+create table if not exists trefoil.clock (
+	one  boolean primary key default true check (one),
+	high timestamptz not null
+);
 create table if not exists trefoil.outbox (
 	id   bigint generated always as identity primary key,
 	body bytea not null,

@@ -32,6 +32,11 @@ type Decision struct {
 // Add stores a request with its free-text reason and the salt of the reason's hash, and its
 // record in the same transaction.
 func (s *Store) Add(ctx context.Context, e grant.Envelope, reason string, salt []byte, record *trefoil.Body) error {
+	return s.AddFor(ctx, e, reason, salt, nil, record)
+}
+
+// AddFor is Add with the subjects of a case, whose digest the request holds.
+func (s *Store) AddFor(ctx context.Context, e grant.Envelope, reason string, salt []byte, subjects []string, record *trefoil.Body) error {
 	text, err := e.Text()
 	if err != nil {
 		return fmt.Errorf("add request: %w", err)
@@ -43,6 +48,11 @@ func (s *Store) Add(ctx context.Context, e grant.Envelope, reason string, salt [
 			values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`,
 			r.ID, r.Principal, r.Dataset, r.Definition, r.Purpose, r.From, r.Until, text, reason, salt, e.At); err != nil {
 			return err
+		}
+		if len(subjects) > 0 {
+			if _, err := tx.Exec(ctx, `insert into trefoil.grant_subjects (grant_id, subjects) values ($1, $2)`, r.ID, subjects); err != nil {
+				return withoutValues(err)
+			}
 		}
 		return enqueue(ctx, tx, record)
 	})
@@ -85,10 +95,10 @@ func (s *Store) List(ctx context.Context, limit int) ([]Grant, error) {
 	return s.query(ctx, "order by g.at desc, g.id limit $1", limit)
 }
 
-// Current returns the grants of principal for dataset that have not run out at now, newest
-// end first. Whether one is valid is for the caller to check.
+// Current returns the grants of principal for dataset that have not run out at now, nor at any
+// time that a gateway was seen at, newest end first. Whether one is valid is for the caller to check.
 func (s *Store) Current(ctx context.Context, principal, dataset string, now time.Time) ([]Grant, error) {
-	return s.query(ctx, `where g.principal = $1 and g.dataset = $2 and g.valid_till > $3
+	return s.query(ctx, `where g.principal = $1 and g.dataset = $2 and g.valid_till > greatest($3, (select high from trefoil.clock))
 		order by g.valid_till desc, g.id limit 64`, principal, dataset, now)
 }
 
@@ -141,43 +151,80 @@ func (s *Store) decisions(ctx context.Context, g *Grant) error {
 // or denied. The caller should ask: trefoil request.
 var ErrNoApproval = errors.New("no approval in force")
 
-// Approved returns the first approval in decisions that stands against approvers at now for
-// principal, dataset and definition, with its grant: none if a revocation or denial is signed too.
-func Approved(found []Grant, approvers []grant.Approver, principal, dataset, definition string, now time.Time) (*Grant, *grant.Signed, string, error) {
-	err := ErrNoApproval
-	for i := range found {
-		g := &found[i]
-		signed, envelope, e := g.approval(approvers, principal, dataset, definition, now)
-		if e == nil {
-			return g, signed, envelope, nil
-		}
-		err = e
-	}
-	return nil, nil, "", err
+// Use is what somebody wants to do with a grant.
+type Use struct {
+	Principal, Dataset, Definition string
+	Subjects                       string // digest of a case's subjects; "": the dataset itself
+	Outside                        bool   // the principal is not wholly in the region
+	At                             time.Time
 }
 
-func (g *Grant) approval(approvers []grant.Approver, principal, dataset, definition string, now time.Time) (*grant.Signed, string, error) {
-	var best *grant.Signed
-	var envelope string
+// Weigh tells what the stored answers come to. A denial or revocation that was stored counts
+// whoever signed it: it was verified then, and removing its approver does not undo it.
+func (g *Grant) Weigh(book grant.Book, outside bool, now time.Time) (*grant.Standing, error) {
+	answers := make([]string, len(g.Decisions))
+	var ended error
+	for i, d := range g.Decisions {
+		answers[i] = d.Envelope
+		switch d.Kind {
+		case grant.KindDenial:
+			ended = fmt.Errorf("%w: %w", ErrNoApproval, grant.ErrDenied)
+		case grant.KindRevocation:
+			ended = fmt.Errorf("%w: %w", ErrNoApproval, grant.ErrRevoked)
+		}
+	}
+	s := book.Weigh(g.Request, answers, outside, now)
+	if ended != nil {
+		return s, ended
+	}
+	if err := s.Held(); err != nil {
+		return s, fmt.Errorf("%w: %w", ErrNoApproval, err)
+	}
+	return s, nil
+}
+
+// allows reports whether the grant is for this use.
+func (g *Grant) allows(u Use) error {
+	r := g.Request
+	if r.Principal != u.Principal || r.Dataset != u.Dataset || r.Definition != u.Definition || r.Subjects != "" && r.Subjects != u.Subjects {
+		return grant.ErrAltered
+	}
+	return nil
+}
+
+// Held returns a grant of found that allows a use, with its standing. One that is bound to a
+// statement comes after all that are not. Without one it says why the last gives nothing.
+func Held(found []Grant, book grant.Book, u Use) (*Grant, *grant.Standing, error) {
 	err := ErrNoApproval
-	for _, d := range g.Decisions {
-		signed, e := grant.Open(d.Envelope, approvers)
-		if e != nil || signed.CheckAnswers(g.Request) != nil {
-			continue
+	var bound *Grant
+	var boundStanding *grant.Standing
+	for i := range found {
+		g := &found[i]
+		e := g.allows(u)
+		var s *grant.Standing
+		if e == nil {
+			s, e = g.Weigh(book, u.Outside, u.At)
 		}
-		switch signed.Envelope.Kind {
-		case grant.KindRevocation, grant.KindDenial:
-			return nil, "", ErrNoApproval
-		case grant.KindApproval:
-			if e := signed.Check(principal, dataset, definition, now); e != nil {
-				err = e
-				continue
-			}
-			best, envelope = signed, d.Envelope
+		switch {
+		case e != nil:
+			err = e
+		case g.Request.Statement == "":
+			return g, s, nil
+		case bound == nil:
+			bound, boundStanding = g, s
 		}
 	}
-	if best == nil {
-		return nil, "", err
+	if bound == nil {
+		return nil, nil, err
 	}
-	return best, envelope, nil
+	return bound, boundStanding, nil
+}
+
+// Approved is Held for a dataset itself, by approvers without rules of how many there must be.
+func Approved(found []Grant, approvers []grant.Approver, principal, dataset, definition string, now time.Time) (*Grant, *grant.Signed, string, error) {
+	g, s, err := Held(found, grant.Book{Approvers: approvers}, Use{Principal: principal, Dataset: dataset, Definition: definition, At: now})
+	if err != nil {
+		return nil, nil, "", err
+	}
+	return g, s.Approvals[0], s.Notes[0], nil
 }

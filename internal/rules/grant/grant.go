@@ -1,9 +1,10 @@
 // Package grant holds the signed envelopes of a grant: the request of a principal for a
-// dataset, and an approver's approval, denial or revocation of exactly that request.
+// dataset, and an approver's approval, denial or revocation of exactly that request; and the
+// rules of who has to approve what.
 //
 // The invariant it keeps: what was approved is what was asked. An approval repeats the whole
-// request and its hash, an envelope has one encoding only, and nobody approves for
-// themselves. The free-text reason stays out: an envelope holds only its salted hash.
+// request and its hash, an envelope has one encoding only, nobody approves for themselves, and
+// nobody counts twice. The free-text reason stays out: an envelope holds only its salted hash.
 //
 // It implements the C2SP signed note over a header line and one line of deterministic JSON
 // (docs/design/grants.md). It is pure: no network, no disk, and time is an argument.
@@ -49,8 +50,10 @@ type Request struct {
 	Policy     string    `json:"policy"`     // hex SHA-256 of the policy in force
 	Principal  string    `json:"principal"`  // the principal's own id, never in a record
 	Purpose    string    `json:"purpose"`
-	Reason     string    `json:"reason"` // hex SHA-256(salt ‖ text); ReasonHash
-	Until      time.Time `json:"until"`  // UTC, seconds; not after From + MaxTerm
+	Reason     string    `json:"reason"`              // hex SHA-256(salt ‖ text); ReasonHash
+	Statement  string    `json:"statement,omitempty"` // keyed fingerprint of the only statement whose rows may leave; "": any
+	Subjects   string    `json:"subjects,omitempty"`  // keyed digest of the subjects of a case; "": the dataset itself
+	Until      time.Time `json:"until"`               // UTC, seconds; not after From + MaxTerm
 }
 
 // Envelope is one statement about one request. By is who states it: the principal for a
@@ -70,6 +73,7 @@ var ErrMalformed = errors.New("malformed grant envelope")
 var (
 	hexHash = regexp.MustCompile(`^[0-9a-f]{64}$`)
 	hexID   = regexp.MustCompile(`^[0-9a-f]{32}$`)
+	hexMark = regexp.MustCompile(`^[0-9a-f]{16}$`)
 )
 
 // Hash returns the hex SHA-256 of the request's deterministic JSON.
@@ -157,6 +161,8 @@ func (e Envelope) validate() error {
 		{!hexHash.MatchString(r.Policy), "policy is not a hash"},
 		{!hexHash.MatchString(r.Reason), "reason is not a hash"},
 		{!hexID.MatchString(r.ID), "id is not 32 hex digits"},
+		{r.Subjects != "" && !hexID.MatchString(r.Subjects), "subjects is not 32 hex digits"},
+		{r.Statement != "" && !hexMark.MatchString(r.Statement), "statement is not 16 hex digits"},
 		{!whole(e.At) || !whole(r.From) || !whole(r.Until), "a time is not in UTC and whole seconds"},
 		{!r.Until.After(r.From), "until is not after from"},
 		{r.Until.Sub(r.From) > MaxTerm, "term is too long"},

@@ -19,19 +19,33 @@ var (
 	ErrNotYet     = errors.New("grant is not in force yet")
 	ErrPurpose    = errors.New("approver may not approve for this purpose")
 	ErrKind       = errors.New("envelope is of another kind")
+	ErrRetired    = errors.New("approver's key is not in use")
 )
 
-// Approver may sign approvals, denials and revocations. An empty Purposes allows none.
+// Approver may sign approvals, denials and revocations. An empty Purposes allows none. Who
+// changes their key is there twice, under one name.
 type Approver struct {
 	Name     string // as in the configuration; the key's own name may differ
 	Verifier note.Verifier
 	Purposes []string // "*" for every purpose
 	Persons  []string // ids of principals who are the same person; they get nothing by this approver
+
+	// The key approves from From until before Until; zero: without bound. What it approved gives
+	// nothing once it is out of use, since whoever finds an old key can sign with an old date.
+	// What it denied or revoked stays.
+	From, Until time.Time
+}
+
+// maxSkew is how far an approver's clock may be ahead of the one that judges.
+const maxSkew = 2 * time.Minute
+
+func (a *Approver) inUse(signed, now time.Time) bool {
+	return !signed.Before(a.From) && (a.Until.IsZero() || signed.Before(a.Until) && now.Before(a.Until))
 }
 
 // is reports whether the approver is a principal, by any name they have.
 func (a *Approver) is(principal string) bool {
-	return a.Name == principal || a.Verifier.Name() == principal || slices.Contains(a.Persons, principal)
+	return a.Name == principal || a.Verifier != nil && a.Verifier.Name() == principal || slices.Contains(a.Persons, principal)
 }
 
 // Signed is an opened envelope and the approver who signed it.
@@ -109,6 +123,10 @@ func (s *Signed) Check(principal, dataset, hash string, now time.Time) error {
 		return fmt.Errorf("check grant: %w", ErrSelf)
 	case !slices.Contains(s.Approver.Purposes, e.Request.Purpose) && !slices.Contains(s.Approver.Purposes, "*"):
 		return fmt.Errorf("check grant: %w", ErrPurpose)
+	case !s.Approver.inUse(e.At, now):
+		return fmt.Errorf("check grant: %w", ErrRetired)
+	case e.At.After(now.Add(maxSkew)): // the clock that judges was set back, or the approver's is wrong
+		return fmt.Errorf("check grant: signed in the future: %w", ErrNotYet)
 	case now.Before(e.Request.From):
 		return fmt.Errorf("check grant: %w", ErrNotYet)
 	case !now.Before(e.Request.Until):
