@@ -23,7 +23,7 @@ import (
 // has moved a megabyte. The servers are played by the bench: ten thousand of PostgreSQL's
 // would need more memory than machines have.
 func (b *bench) idle(ctx context.Context) error {
-	n := min(10000, (raise()-1000)/3)
+	n := min(10000, (raise()-600)/2) // each of three processes holds two sockets a client
 	if b.quick {
 		n = min(n, 1500)
 	}
