@@ -244,6 +244,9 @@ func (h *Hub) begin(ctx context.Context) error {
 	h.mu.Lock()
 	h.link = l
 	if h.keeper == nil {
+		for _, p := range h.places {
+			p.left = time.Now() // nothing was confirmed meanwhile
+		}
 		h.keep()
 	}
 	h.mu.Unlock()
@@ -279,7 +282,6 @@ func (h *Hub) settle() {
 	}
 	l, stop := h.link, h.keeper
 	h.link, h.keeper, h.serving = nil, nil, nil
-	clear(h.places) // nothing is confirmed any more: the slot has what each needs
 	h.mu.Unlock()
 	if l != nil {
 		l.close()
