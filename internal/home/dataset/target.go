@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trefoil-eu/trefoil/internal/home/postgres"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/probe/install"
 )
 
 // ErrBusy says that another build of the same dataset runs, or that it is being followed:
@@ -122,8 +123,9 @@ func (t *target) prepare(ctx context.Context) error {
 }
 
 func (t *target) makeGroup(ctx context.Context) error {
-	var there bool
-	if err := t.admin.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1)", group(t.name)).Scan(&there); err != nil {
+	var there, probed bool
+	if err := t.admin.QueryRow(ctx, `SELECT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $1), EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = $2)`,
+		group(t.name), install.Role).Scan(&there, &probed); err != nil {
 		return fmt.Errorf("look for the dataset's group: %w", safe(err))
 	}
 	role, database := postgres.Quote(group(t.name)), postgres.Quote(t.name)
@@ -131,8 +133,11 @@ func (t *target) makeGroup(ctx context.Context) error {
 		"SET ROLE " + postgres.OwnerRole,
 		"REVOKE ALL ON DATABASE " + database + " FROM PUBLIC",
 		"GRANT CONNECT, TEMPORARY ON DATABASE " + database + " TO " + role,
-		"RESET ROLE",
 	}
+	if probed { // the monitor's probe sees the catalogs of each dataset, and no table
+		statements = append(statements, install.Enter(t.name))
+	}
+	statements = append(statements, "RESET ROLE")
 	if !there {
 		statements = append([]string{"CREATE ROLE " + role + " NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS"}, statements...)
 	}

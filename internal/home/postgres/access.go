@@ -27,6 +27,9 @@ type Access struct {
 	// Never lists roles that must not come over TCP though they are members of Principals: the
 	// steward administers the group, which to pg_hba.conf is membership.
 	Never []string
+	// Probe, a role, logs in over TLS with its SCRAM password: the monitor's probe, which may call
+	// a few functions. A role of this name that was not installed opens nothing.
+	Probe string
 	// From are address ranges that TLS logins may come from; default loopback.
 	From []string
 	// PasswordTCP also lets SCRAM passwords in over plain TCP from loopback: tests, and a demo
@@ -68,6 +71,9 @@ func (a Access) hba(superuser string, tls bool) string {
 		}
 		if len(a.GatewayUsers) > 0 {
 			line("hostssl all %s %s cert map=%s", quoteHBAList(a.GatewayUsers), net, gatewayMap)
+		}
+		if a.Probe != "" {
+			line("hostssl all %s %s scram-sha-256", quoteHBA(a.Probe), net)
 		}
 		if a.Principals != "" {
 			line("hostssl all +%s %s trust clientcert=verify-ca", quoteHBA(a.Principals), net)

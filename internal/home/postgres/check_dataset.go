@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/probe/install"
 )
 
 // Finding is one thing that must not be, or should not be, on a dataset cluster.
@@ -57,6 +59,17 @@ func CheckDatasetCluster(ctx context.Context, dsn string) ([]Finding, error) {
 		}
 	}
 	return k.found, nil
+}
+
+// ownProbe, of a row p of pg_proc, is true of the probe's functions as they are installed.
+func ownProbe() string {
+	var texts []string
+	for _, body := range install.Bodies() {
+		texts = append(texts, "$trefoil$"+body+"$trefoil$")
+	}
+	return `(p.pronamespace::regnamespace::text = '` + install.Schema + `' AND p.proowner::regrole::text = '` + install.Owner + `'
+		AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+		AND p.prosrc IN (` + strings.Join(texts, ", ") + `))`
 }
 
 type datasetCheck struct{ found []Finding }
@@ -251,7 +264,7 @@ func (k *datasetCheck) inside(ctx context.Context, cfg *pgx.ConnConfig) error {
 			AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e') ORDER BY 1`,
 			"function %s is compiled code of no known extension", ""},
 		{"function", `SELECT p.oid::regprocedure::text FROM pg_proc p WHERE p.prosecdef AND $1::text[] IS NOT NULL
-			AND NOT ` + ownTemporary + ` AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1`,
+			AND NOT ` + ownTemporary + ` AND NOT ` + ownProbe() + ` AND p.pronamespace NOT IN ('pg_catalog'::regnamespace, 'information_schema'::regnamespace) ORDER BY 1`,
 			"function %s runs with its owner's rights", ""},
 		{"copy", `SELECT subname::text FROM pg_subscription WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database()) AND $1::text[] IS NOT NULL ORDER BY 1`,
 			"subscription %s brings data from elsewhere", "DROP SUBSCRIPTION %s"},

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/probe/install"
 )
 
 // Roles of a dataset cluster.
@@ -16,7 +18,7 @@ const (
 
 // DatasetAccess is the Access of a dataset cluster.
 func DatasetAccess() Access {
-	return Access{Principals: PrincipalsRole, Never: []string{StewardRole, OwnerRole}}
+	return Access{Principals: PrincipalsRole, Never: []string{StewardRole, OwnerRole}, Probe: install.Role}
 }
 
 // DatasetSettings are the settings of a dataset cluster: no replication and minimal WAL, so
