@@ -104,13 +104,7 @@ func stepped(t *testing.T) (*pgtest.Cluster, func(time.Duration)) {
 
 // The source's clock jumps two months ahead, and back: what depends on the time follows it both
 // ways, what changes meanwhile comes, and nobody is told that the rows are fresher than they are.
-//
-// The long form alone: about one run in several the people who left by the clock's step do not come
-// back within half a minute of its return (docs/design/flow.md, Not yet).
 func TestClockStepsAtTheSource(t *testing.T) {
-	if os.Getenv("TREFOIL_CLOCK") == "" {
-		t.Skip("TREFOIL_CLOCK=1 runs it: it shows a defect that is known")
-	}
 	source, step := stepped(t)
 	f := setupOn(t, source, source.SuperuserDSN("postgres"), datasetCluster(t), web, webCatalog, webDataset("residence: [EEA]", "person: id plan"))
 	conn := source.Connect(t, f.dsn)

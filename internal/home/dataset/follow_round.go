@@ -138,7 +138,7 @@ func (f *follower) round(ctx context.Context) error {
 
 // plain does a batch by the stream alone.
 func (f *follower) plain(ctx context.Context, b *batch) (err error) {
-	if f.horizon == nil && b.part.Empty() || f.now.IsZero() {
+	if b.part.Empty() && f.waiting() || f.now.IsZero() {
 		if err := f.glance(ctx, nil); err != nil {
 			return err
 		}
@@ -177,6 +177,12 @@ func (f *follower) plain(ctx context.Context, b *batch) (err error) {
 	done = true
 	return f.commit(ctx, b, b.part.End, nil)
 }
+
+// waiting says that nothing tells yet how fresh the dataset is: nobody has looked, or the
+// stream has not come to where the source was then. It may not by itself: what was written
+// there is flushed late by a server that is idle, and not at all by one whose clock went back
+// until that clock has caught up. Then it is made to (receive).
+func (f *follower) waiting() bool { return f.horizon == nil || f.s.Reached() < f.horizon.At }
 
 // more adds what the stream has up to a position to a batch that has no part yet.
 func (f *follower) more(ctx context.Context, b *batch, to flow.LSN) error {
