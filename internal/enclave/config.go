@@ -5,7 +5,10 @@
 // file path and read here; strict decoding reports every unknown key with its line.
 package enclave
 
-import "github.com/trefoil-eu/trefoil/internal/door/identity"
+import (
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
+)
 
 // Config is enclave.yaml. Relative paths are relative to the file's own directory.
 type Config struct {
@@ -26,6 +29,8 @@ type Config struct {
 	Entities         map[string]Entity   `yaml:"entities"` // employers: importers of a transfer
 	Instruments      []Instrument        `yaml:"instruments,omitempty"`
 	Approvers        []Approver          `yaml:"approvers,omitempty"`
+	Approvals        []grant.Rule        `yaml:"approvals,omitempty"`         // who has to approve what; none: one approver of the purpose
+	Callers          []Caller            `yaml:"callers,omitempty"`           // programs that ask for grants at gateway.api
 	Networks         []Network           `yaml:"networks,omitempty"`          // first match wins
 	NetworkCountries string              `yaml:"network_countries,omitempty"` // an mmdb file; a hint, never proof
 
@@ -134,7 +139,9 @@ type Gateway struct {
 	Limits            Limits   `yaml:"limits,omitempty"`
 	LogLevel          string   `yaml:"log_level,omitempty"` // debug, info (default), warn, error
 	Metrics           string   `yaml:"metrics,omitempty"`   // address of /metrics, /healthz and /readyz; none: not served
-	Status            string   `yaml:"status,omitempty"`    // socket for trefoil gateway status; default gateway.sock
+	Traces            *Traces  `yaml:"traces,omitempty"`
+	Status            string   `yaml:"status,omitempty"` // socket for trefoil gateway status; default gateway.sock
+	API               string   `yaml:"api,omitempty"`    // address where signed requests for grants and answers are taken; none: not served
 }
 
 // Limits bound what one principal can make the gateway do. Zero means the default.
@@ -207,6 +214,16 @@ type Approver struct {
 	Principal string   `yaml:"principal,omitempty"` // who that is in people.yaml, if they are there: nobody approves their own request
 	Key       string   `yaml:"key"`                 // vkey
 	Purposes  []string `yaml:"purposes"`
+
+	From  string `yaml:"from,omitempty"`  // a day or a time from which the key approves
+	Until string `yaml:"until,omitempty"` // and until which: what it approved gives nothing after it
+}
+
+// Caller is a program, such as a ticket system, that asks for grants for people.
+type Caller struct {
+	Name       string   `yaml:"name"`
+	Key        string   `yaml:"key"`        // vkey
+	Principals []string `yaml:"principals"` // for whom; "*": everybody in people.yaml
 }
 
 // Network maps addresses to a country by configuration.

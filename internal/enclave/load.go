@@ -70,6 +70,7 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 		bad("databases", "no database: name at least one source under databases")
 	}
 	c.validateIdentity(bad)
+	c.validateApprovals(bad)
 	c.validateRetain(bad)
 	c.validateNames(bad)
 	c.validatePools(bad)
@@ -96,6 +97,7 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 	if v := c.Gateway.Valve; v != nil {
 		v.validate(c, bad)
 	}
+	c.Gateway.Traces.validate(bad)
 	if d := c.Gateway.SummaryInterval; d != "" {
 		if _, err := time.ParseDuration(d); err != nil {
 			bad("gateway.summary_interval", "%q is not a duration such as 60s", d)
@@ -204,6 +206,9 @@ func (c *Config) resolve(dir string) {
 	}
 	if c.Gateway.Valve != nil {
 		join(dir, &c.Gateway.Valve.Key)
+	}
+	if c.Gateway.Traces != nil {
+		join(dir, &c.Gateway.Traces.Authority)
 	}
 	for i := range c.Log.Witnesses {
 		join(dir, &c.Log.Witnesses[i].Authority)

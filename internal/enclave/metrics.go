@@ -113,29 +113,35 @@ func (m *meters) observe(b *trefoil.Body) {
 type measuredRecorder struct {
 	release.Recorder
 	m *meters
+	s *spans
 }
 
 // Append implements release.Recorder.
 func (r measuredRecorder) Append(ctx context.Context, rec trefoil.Record, opening []byte) (release.Ticket, error) {
+	ctx, end := r.s.wait(ctx, "append record")
 	t, err := r.Recorder.Append(ctx, rec, opening)
+	end(err)
 	if err != nil {
 		return nil, err
 	}
 	if b, err := trefoil.DecodeBody(rec.Body); err == nil { // it was encoded a moment ago
 		r.m.observe(b)
 	}
-	return measuredTicket{t, r.m, time.Now()}, nil
+	return measuredTicket{t, r.m, r.s, time.Now()}, nil
 }
 
 type measuredTicket struct {
 	release.Ticket
 	m     *meters
+	s     *spans
 	since time.Time
 }
 
 // Witnessed implements release.Ticket.
 func (t measuredTicket) Witnessed(ctx context.Context) (*trefoil.Proof, error) {
+	ctx, end := t.s.wait(ctx, "await cosignatures")
 	p, err := t.Ticket.Witnessed(ctx)
+	end(err)
 	if err == nil {
 		t.m.witnessed.Observe(time.Since(t.since).Seconds())
 	}
@@ -146,12 +152,15 @@ func (t measuredTicket) Witnessed(ctx context.Context) (*trefoil.Proof, error) {
 type measuredPermitter struct {
 	release.Permitter
 	m *meters
+	s *spans
 }
 
 // Permit implements release.Permitter.
 func (p measuredPermitter) Permit(ctx context.Context, r trefoil.PermitRequest) (trefoil.PermitAnswer, error) {
 	began := time.Now()
+	ctx, end := p.s.wait(ctx, "ask the monitor")
 	a, err := p.Permitter.Permit(ctx, r)
+	end(err)
 	p.m.permitted.Observe(time.Since(began).Seconds())
 	answer := "permit"
 	switch {

@@ -67,6 +67,7 @@ type process struct {
 	gateway  *gateway.Gateway
 	routes   *routes
 	meters   *meters
+	spans    *spans
 	doors    doors
 	secure   *tls.Config // towards the monitor
 	sources  *sources
@@ -161,6 +162,9 @@ func (p *process) makeGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if p.spans, err = p.config.traces(ctx, p.logger); err != nil {
+		return err
+	}
 	p.quota = newQuota(p.config.Gateway.TemporaryBytes, p.config.Gateway.TemporaryBytesAll)
 	p.gateway, err = gateway.New(gateway.Config{
 		Listeners: clients, TLS: live.TLS, RequireTLS: live.RequireTLS,
@@ -168,7 +172,7 @@ func (p *process) makeGateway(ctx context.Context) error {
 		TokenUsed: p.tokens.used, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
 		Releases: &runner{now: p.auth.now, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
-			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, p.secure), p.meters}, meters: p.meters, limits: p.releaseLimits(),
+			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, p.secure), p.meters, p.spans}, meters: p.meters, spans: p.spans, limits: p.releaseLimits(),
 			store: release.NewStore(heldMemory, heldDisk), quota: p.quota,
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
 		Limits: limits, Logger: p.logger,
@@ -261,7 +265,7 @@ func (p *process) run(ctx context.Context) error {
 	}
 	cancel(nil)
 	stop()
-	err = errors.Join(err, p.scribe.Record(context.WithoutCancel(ctx), p.siteBody("stopped")), p.server.Close())
+	err = errors.Join(err, p.scribe.Record(context.WithoutCancel(ctx), p.siteBody("stopped")), p.server.Close(), p.spans.end(ctx))
 	all.Wait()
 	return err
 }

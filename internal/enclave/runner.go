@@ -30,6 +30,7 @@ type runner struct {
 	keyer     keyer
 	epoch     *release.Epoch
 	meters    *meters
+	spans     *spans
 	logger    *slog.Logger
 
 	mu     sync.Mutex
@@ -57,7 +58,7 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 	session, err := release.New(release.Config{
 		Client: s.Client, Server: s.Server, Origin: r.now.get().Config.Log.Origin, Access: s.Access,
 		Evidence: opened.Evidence, Valve: s.Valve, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
-		FixedSoFar: s.Fixed, Recorder: measuredRecorder{recorder{r.log}, r.meters}, Permitter: r.permitter, Trust: r.trust,
+		FixedSoFar: s.Fixed, Recorder: measuredRecorder{recorder{r.log}, r.meters, r.spans}, Permitter: r.permitter, Trust: r.trust,
 		AllowUnpermitted: opened.InRegion && r.others != nil, Others: r.others,
 		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,
 		Limits: r.limits, Store: r.store, SpillDir: r.now.get().Config.Gateway.SpillDir, Logger: r.logger,
@@ -91,7 +92,10 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 		case <-over:
 		}
 	}()
-	return session.Run(context.WithoutCancel(ctx))
+	traced, end := r.spans.session(context.WithoutCancel(ctx), s.Access)
+	err = session.Run(traced)
+	end(err)
+	return err
 }
 
 // stopReason words the gateway's reason to end a session.
