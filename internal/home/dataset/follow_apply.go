@@ -26,6 +26,7 @@ type applier struct {
 
 	rows, subjects int64 // by how much the dataset grew
 	written        int64
+	planned        int64    // rows written since statements were planned
 	at             [2]tally // of the transaction's start, and of its newest part's
 	marked         bool
 }
@@ -76,13 +77,22 @@ func (a *applier) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("begin to apply: %w", safe(err))
 	}
+	// A plan that was made for a small table goes through all of it for each row that is looked
+	// for, and stays when the table has grown: nobody need have analysed it.
+	again := "SET CONSTRAINTS ALL DEFERRED"
+	if a.planned += a.written; a.planned >= planRows {
+		again, a.planned = again+"; DISCARD PLANS", 0
+	}
 	a.tx, a.rows, a.subjects, a.written = tx, 0, 0, 0
 	a.at, a.marked = [2]tally{a.keep()}, false
-	if _, err := tx.Exec(ctx, "SET CONSTRAINTS ALL DEFERRED"); err != nil {
+	if _, err := a.conn.PgConn().Exec(ctx, again).ReadAll(); err != nil {
 		return fmt.Errorf("begin to apply: %w", safe(err))
 	}
 	return nil
 }
+
+// planRows is after how many rows statements are planned again.
+const planRows = 1000
 
 // tally is what an applier counts of what it wrote.
 type tally struct {
