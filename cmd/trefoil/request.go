@@ -98,13 +98,11 @@ func newDecideCommand(use, short string, kind grant.Kind) *cobra.Command {
 				return fmt.Errorf("%w: --key names the approver's signing key", errUsage)
 			}
 			return withControl(cmd, func(ctx context.Context, r *enclave.Rules, s *control.Store) error {
-				req, err := r.Decide(ctx, s, args[0], kind, key, time.Now())
+				a, err := r.Decide(ctx, s, args[0], kind, key, time.Now())
 				if err != nil {
 					return err
 				}
-				return report(cmd, req, func() {
-					fmt.Fprintf(cmd.OutOrStdout(), "%s signed: %s for %s until %s\n", kind, req.Dataset, req.Principal, req.Until.Format(time.RFC3339))
-				})
+				return report(cmd, a, func() { printAnswered(cmd, a) })
 			})
 		},
 	}
@@ -132,4 +130,15 @@ func withControl(cmd *cobra.Command, f func(context.Context, *enclave.Rules, *co
 		return err
 	}
 	return f(ctx, rules, store)
+}
+
+func printAnswered(cmd *cobra.Command, a *enclave.Answered) {
+	q := a.Request
+	fmt.Fprintf(cmd.OutOrStdout(), "%s signed: %s for %s until %s\n", a.Kind, q.Dataset, q.Principal, q.Until.Format(time.RFC3339))
+	if a.Granted {
+		fmt.Fprintln(cmd.OutOrStdout(), "granted")
+	}
+	for _, m := range a.Missing {
+		fmt.Fprintf(cmd.OutOrStdout(), "still needed: %s\n", m)
+	}
 }

@@ -17,7 +17,6 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/home/control"
 	"github.com/trefoil-eu/trefoil/internal/home/dataset"
-	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/rules/policy"
 )
@@ -66,8 +65,9 @@ type memory struct {
 
 // Opened is what the release path needs to know of a decision beside the records' Access.
 type Opened struct {
-	Evidence []string // signed notes for the monitor
-	InRegion bool     // the session counts as being in the region: the only one that may go on unpermitted
+	Evidence  []string // signed notes for the monitor
+	Statement string   // keyed fingerprint of the only statement whose answer may leave; "": any
+	InRegion  bool     // the session counts as being in the region: the only one that may go on unpermitted
 }
 
 // NewAuthoriser makes an authoriser. Binary is the program's hash for the records.
@@ -218,9 +218,13 @@ func (a *Authoriser) operate(q gateway.Request, who policy.Principal, facts law.
 func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Principal, facts law.Access, def *trefoil.Definition) gateway.Decision {
 	hash := trefoil.DefinitionHash(def)
 	c, isCase := def.Case()
-	held, notes := a.granted(ctx, q, def, hash)
-	d := a.rules.Policy.Open(policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]),
-		Access: facts, Region: a.rules.Region, Grant: held != nil, At: q.At})
+	ask := policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]), Access: facts, Region: a.rules.Region, At: q.At}
+	d := a.rules.Policy.Open(ask)
+	rests := !d.Allow // an access that needs no grant is not ended when one runs out
+	h := a.held(ctx, q, def, d.Floor.Zone)
+	if ask.Grant = h != nil; h != nil && rests {
+		d = a.rules.Policy.Open(ask)
+	}
 	access := a.access(q, d.Floor)
 	access.Dataset, access.Purpose, access.Forms = def.Name, def.Purpose, def.Forms()
 	access.Hashes = a.rules.Hashes(def.Name, a.binary)
@@ -228,7 +232,7 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 		return deny(access, refusal(d, "42501"))
 	}
 	if isCase {
-		if no := a.onCase(q, c, held != nil); no != nil {
+		if no := a.onCase(q, c, h != nil); no != nil {
 			return deny(access, *no)
 		}
 	}
@@ -254,43 +258,11 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	if isCase {
 		out.Until = c.Until
 	}
-	if held != nil && (isCase || a.restsOnGrant(who, facts, def, q)) {
-		if out.Access.Grant = held.Request.ID; out.Until.IsZero() || held.Request.Until.Before(out.Until) {
-			out.Until = held.Request.Until
-		}
-		out.Access.Approvals = approvals(held, a.rules.Approvers)
-		opened.Evidence = notes
+	if h != nil && (isCase || rests) {
+		h.bind(&out, &opened)
 	}
 	a.keep(q.Session, opened)
 	return out
-}
-
-// restsOnGrant reports whether policy says no without the grant. An access that needs none
-// is not ended when a grant runs out.
-func (a *Authoriser) restsOnGrant(who policy.Principal, facts law.Access, def *trefoil.Definition, q gateway.Request) bool {
-	return !a.rules.Policy.Open(policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]),
-		Access: facts, Region: a.rules.Region, At: q.At}).Allow
-}
-
-// granted looks for an approval in force. A control store that is away gives none. A case
-// rests on its own grant, which is for the dataset that it is made of; or on none.
-func (a *Authoriser) granted(ctx context.Context, q gateway.Request, def *trefoil.Definition, hash string) (*control.Grant, []string) {
-	c, isCase := def.Case()
-	if isCase {
-		q.Database, hash = c.Of, trefoil.DefinitionHash(a.rules.Definitions[c.Of])
-	}
-	found, err := a.grants.Current(ctx, q.Principal.ID, q.Database, q.At)
-	if err != nil {
-		return nil, nil
-	}
-	if isCase {
-		found = slices.DeleteFunc(found, func(g control.Grant) bool { return g.Request.ID != c.Grant })
-	}
-	held, _, note, err := control.Approved(found, a.rules.Approvers, q.Principal.ID, q.Database, hash, q.At)
-	if err != nil {
-		return nil, nil
-	}
-	return held, []string{note}
 }
 
 func (a *Authoriser) keep(session string, o Opened) {
@@ -300,18 +272,6 @@ func (a *Authoriser) keep(session string, o Opened) {
 		clear(a.opened)
 	}
 	a.opened[session] = o
-}
-
-// approvals are the key ids of everyone whose approval stands, sorted.
-func approvals(g *control.Grant, approvers []grant.Approver) []string {
-	var out []string
-	for _, d := range g.Decisions {
-		if s, err := grant.Open(d.Envelope, approvers); err == nil && s.Envelope.Kind == grant.KindApproval {
-			out = append(out, s.Key)
-		}
-	}
-	slices.Sort(out)
-	return slices.Compact(out)
 }
 
 func policyDataset(def *trefoil.Definition, class law.Class) policy.Dataset {

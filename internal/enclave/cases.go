@@ -65,6 +65,9 @@ func (r *Rules) OpenCase(ctx context.Context, s *control.Store, b *dataset.Build
 		if c.Dataset = q.Dataset; a.For <= 0 || c.Until.After(q.Until) {
 			c.Until = q.Until
 		}
+		if err := r.sameSubjects(q, a.Subjects); err != nil {
+			return nil, err
+		}
 		if len(a.Principals) > 0 {
 			return nil, errors.New("the case of a grant is opened by the grant's principal and nobody else")
 		}
@@ -107,7 +110,9 @@ func (r *Rules) granted(ctx context.Context, s *control.Store, id string, now ti
 	if def == nil {
 		return nil, fmt.Errorf("grant %s: its dataset %s is not defined any more", id, g.Request.Dataset)
 	}
-	if _, _, _, err := control.Approved([]control.Grant{*g}, r.Approvers, g.Request.Principal, g.Request.Dataset, trefoil.DefinitionHash(def), now); err != nil {
+	use := control.Use{Principal: g.Request.Principal, Dataset: g.Request.Dataset, Definition: trefoil.DefinitionHash(def),
+		Subjects: g.Request.Subjects, Outside: r.Outside(g.Request.Principal), At: now}
+	if _, _, err := control.Held([]control.Grant{*g}, r.Book(), use); err != nil {
 		return nil, fmt.Errorf("grant %s: %w", id, err)
 	}
 	return &g.Request, nil

@@ -9,8 +9,6 @@ import (
 	"os"
 	"time"
 
-	"golang.org/x/mod/sumdb/note"
-
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/rules/catalog"
@@ -147,13 +145,22 @@ func (r *Rules) loadLaw() error {
 			Purposes: in.Purposes, From: day(in.Date), Until: day(in.Until), TIA: in.TIA, TIADate: day(in.TIADate)})
 	}
 	for _, a := range r.Config.Approvers {
-		v, err := note.NewVerifier(a.Key)
+		v, err := grant.NewVerifier(a.Key)
 		if err != nil {
 			return fmt.Errorf("read approver %s: not a verifier key", a.Name)
 		}
-		r.Approvers = append(r.Approvers, grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes, Persons: r.persons(a)})
+		known := grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes, Persons: r.persons(a)}
+		if known.From, known.Until, err = grant.ParseTerm(a.From, a.Until); err != nil {
+			return fmt.Errorf("read approver %s: %w", a.Name, err)
+		}
+		r.Approvers = append(r.Approvers, known)
 	}
 	return nil
+}
+
+// Book is whose approvals count, and how many are needed.
+func (r *Rules) Book() grant.Book {
+	return grant.Book{Approvers: r.Approvers, Rules: r.Config.Approvals}
 }
 
 // persons are the ids that the person behind an approver has in people.yaml.

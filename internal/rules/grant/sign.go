@@ -144,3 +144,12 @@ func (s *Signed) CheckAnswers(r Request) error {
 	}
 	return nil
 }
+
+// NewVerifier reads an approver's key as the files name it: the vkey of a note key.
+func NewVerifier(key string) (note.Verifier, error) {
+	v, err := note.NewVerifier(key)
+	if err != nil {
+		return nil, errors.New("read approver's key: not a verifier key")
+	}
+	return v, nil
+}
