@@ -20,6 +20,12 @@ const (
 	streamWait = 2 * time.Minute       // for the stream to come to a snapshot
 )
 
+// pace is what tests make quicker.
+type pace struct {
+	idle, retry, lists time.Duration
+	ahead              time.Duration // the source's clock is taken to be later by that
+}
+
 // follower keeps one dataset equal to what a fresh build would give.
 type follower struct {
 	b                     *Builder
@@ -69,7 +75,7 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	wait := retryFirst
+	wait := b.pace.retry
 	careful := false
 	for {
 		f := &follower{b: b, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN, careful: careful}
@@ -85,7 +91,7 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 		}
 		// What made a batch was well: it is tried at once, as a stale dataset is built. A build that fails is not.
 		if f.batches > 0 || errors.As(err, &why) {
-			wait = retryFirst
+			wait = b.pace.retry
 		}
 		b.cfg.Logger.Warn("following stopped, and is tried again", "dataset", name, "error", err, "after", wait)
 		if !errors.Is(err, ErrBusy) { // somebody else may be building it, with the slot at rest

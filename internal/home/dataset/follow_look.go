@@ -75,6 +75,7 @@ func (f *follower) snapshot(ctx context.Context, b *batch) (flow.Horizon, error)
 		if err != nil {
 			return h, err
 		}
+		h.On = h.On.Add(f.b.pace.ahead)
 		seen := func(x uint32) bool { return !h.Sees(x) }
 		if !slices.ContainsFunc(b.xids, seen) && !slices.ContainsFunc(b.part.XIDs, seen) {
 			if err := f.meet.export(ctx, f.v.conn); err != nil {

@@ -62,7 +62,7 @@ func (f *follower) loop(ctx context.Context) (err error) {
 
 // rest waits until there is something to do, or freshness can or has to move.
 func (f *follower) rest(ctx context.Context, start time.Time) error {
-	idle := time.NewTimer(time.Until(start.Add(idleEvery)))
+	idle := time.NewTimer(time.Until(start.Add(f.b.pace.idle)))
 	defer idle.Stop()
 	for {
 		pending, full, err := f.s.Pending()
@@ -243,6 +243,7 @@ func (f *follower) glance(ctx context.Context, xids []uint32) error {
 		if err != nil {
 			return err
 		}
+		h.On = h.On.Add(f.b.pace.ahead)
 		if f.horizon == nil {
 			f.horizon = &h
 		}

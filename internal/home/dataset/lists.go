@@ -113,7 +113,7 @@ func otherwise(a, b map[string]bool) []string {
 // renewLists looks at the lists; f.listed is the subjects of whom they say otherwise now.
 func (f *follower) renewLists(ctx context.Context) error {
 	t := f.p.person
-	if t == nil || t.choose == nil || t.choose.from.path == "" && t.choose.from.restricted == nil || time.Since(t.choose.from.at) < listsEvery {
+	if t == nil || t.choose == nil || t.choose.from.path == "" && t.choose.from.restricted == nil || time.Since(t.choose.from.at) < f.b.pace.lists {
 		return nil
 	}
 	changed, err := t.choose.renew(ctx, f.p.narrow)
