@@ -138,12 +138,18 @@ func run(t *testing.T, cfg gateway.Config) (*gateway.Gateway, func()) {
 	return g, stop
 }
 
-func directory(t *testing.T) *identity.Directory {
+func verifier(t *testing.T) string {
 	t.Helper()
 	v, err := identity.NewVerifier(password, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return v
+}
+
+func directory(t *testing.T) *identity.Directory {
+	t.Helper()
+	v := verifier(t)
 	d, err := identity.NewDirectory(&identity.File{Version: 1,
 		People: []identity.Person{{ID: "aoife", Verifier: v, Employer: "acme", Workplace: "IE"}},
 		Services: []identity.Account{{ID: "app", Verifier: v, Databases: []string{"platform"}, Role: "app"},

@@ -125,7 +125,7 @@ func (s *session) poolSpec() (*pool.Spec, *refused) {
 		way += " tls " + t.TLS.ServerName
 	}
 	return &pool.Spec{
-		Key:      pool.Key{Server: way, Database: t.Database, Role: t.Role},
+		Key:      pool.Key{Name: s.database, Server: way, Database: t.Database, Role: t.Role},
 		Settings: *t.Pool, Lane: lane.String(), Principal: s.principal.ID, Overrides: own,
 		Backend: pool.Backend{
 			Login: func(ctx context.Context) (*pool.Opened, error) {

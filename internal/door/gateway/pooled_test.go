@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
+	"github.com/trefoil-eu/trefoil/internal/door/identity"
 	"github.com/trefoil-eu/trefoil/internal/door/pool"
 )
 
@@ -331,6 +333,42 @@ func TestPooledFunctionsThatLeaveSomething(t *testing.T) {
 	do(t, c, "select harmless()")
 	if p := f.pool(t); p.Pinned > 0 {
 		t.Errorf("pinned: %+v", p.Clients)
+	}
+}
+
+// TestPooledNamesOfOneDatabaseKeepTheirOwnSettings: two names that stand for the same database
+// and role are two pools; one's settings are not the other's.
+func TestPooledNamesOfOneDatabaseKeepTheirOwnSettings(t *testing.T) {
+	f := start(t, func(c *gateway.Config, a *authoriser) {
+		decide := a.decide
+		a.decide = func(r gateway.Request) gateway.Decision {
+			d := decide(r)
+			d.Target.Pool = &pool.Settings{Mode: pool.BySession, Servers: 3}
+			if r.Database == "reports" {
+				d.Target.Pool = &pool.Settings{Mode: pool.ByTransaction, Servers: 1}
+			}
+			return d
+		}
+		d, err := identity.NewDirectory(&identity.File{Version: 1, Services: []identity.Account{
+			{ID: "app", Verifier: verifier(t), Databases: []string{"platform", "reports"}, Role: "app"}}}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Directory = d
+	})
+	one(t, f.pgx(t, "app", ""), "select 'platform'")
+	reports, err := pgx.Connect(t.Context(), strings.Replace(f.url("app", "sslmode=disable"), "/platform?", "/reports?", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = reports.Close(context.Background()) })
+	one(t, reports, "select 'reports'")
+	sizes := map[string]string{}
+	for _, p := range f.gw.Pools() {
+		sizes[p.Database] = fmt.Sprint(p.Mode, " ", p.Size)
+	}
+	if len(sizes) != 2 || sizes["platform"] != "session 3" || sizes["reports"] != "transaction 1" {
+		t.Errorf("pools: %v", sizes)
 	}
 }
 

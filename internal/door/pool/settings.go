@@ -57,8 +57,10 @@ func def[T comparable](v *T, d T) {
 	}
 }
 
-// Key names a pool: a role on a database of a server.
+// Key names a pool: a role on a database of a server, under one of the names that clients know
+// it by. Each name has its own settings.
 type Key struct {
+	Name     string // what clients call the database
 	Server   string // what the login goes to: address and how
 	Database string
 	Role     string

@@ -85,7 +85,7 @@ func (m *Manager) snapshot() []Info {
 }
 
 func (p *Pool) info(now time.Time) Info {
-	i := Info{Database: p.key.Database, Role: p.key.Role, Mode: p.settings.Mode.String(), Size: p.settings.Servers, ServersOpening: p.opening,
+	i := Info{Database: cmp.Or(p.key.Name, p.key.Database), Role: p.key.Role, Mode: p.settings.Mode.String(), Size: p.settings.Servers, ServersOpening: p.opening,
 		Lanes: len(p.lanes), Statements: p.m.tables.statements.Len(), Stats: p.stats, Clients: []ClientInfo{}, Servers: []ServerInfo{}}
 	for c := range p.clients {
 		x := ClientInfo{Session: c.id, State: "idle", Since: c.started}
