@@ -31,7 +31,7 @@ func run(d *Detector, records []Record) []Alert {
 const falseOfPeople, falseOfAll = 1.0 / 1000, 1.0 / 300
 
 func TestOrdinaryHistoriesRaiseFewAlerts(t *testing.T) {
-	const people, days, seeds = 60, 60, 3
+	const people, days, seeds = 60, 60, 2
 	for seed := range uint64(seeds) {
 		records := ordinary(seed, people, days).sorted()
 		all := run(New(nil, stable), records)

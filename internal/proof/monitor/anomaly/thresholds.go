@@ -32,7 +32,7 @@ type Hours struct {
 	From int      `yaml:"from,omitempty"` // first hour that counts as office: 6
 	To   int      `yaml:"to,omitempty"`   // first that no longer does: 21
 	Days []string `yaml:"days,omitempty"` // mon … sun; default mon to fri
-	Rows int64    `yaml:"rows,omitempty"` // outside them, a day: 100
+	Rows int64    `yaml:"rows,omitempty"` // outside them, a day: 200
 }
 
 var weekdays = []string{"sun", "mon", "tue", "wed", "thu", "fri", "sat"}
@@ -101,7 +101,7 @@ func (t *Thresholds) withDefaults() *Thresholds {
 	def(&c.Refusals, 10)
 	def(&c.Doors, 3)
 	def(&c.Switches, 20)
-	def(&c.Hours.Rows, 100)
+	def(&c.Hours.Rows, 200)
 	c.Hours.From, c.Hours.To = cmpOr(c.Hours.From, 6), cmpOr(c.Hours.To, 21)
 	if c.Window == "" {
 		c.Window = "1h"
