@@ -364,7 +364,7 @@ func TestObserve(t *testing.T) {
 	a.out("second", "guess", "28P01")
 	a.edit("enclave.yaml", "mode: observe", "mode: enforce")
 	a.reload("reloaded")
-	a.ended(second, 5*time.Second)
+	a.ended(second, time.Minute)
 	a.out("second", "second pw", "28P01")
 	a.stop()
 	events := map[string]int{}
@@ -397,7 +397,7 @@ func TestReload(t *testing.T) {
 	a.write("people.yaml", strings.Replace(string(people), "  - {id: legacy, login: [source], databases: [shop], site: dublin-1}\n", "", 1))
 	a.edit("enclave.yaml", "gateway: {", "gateway: {log_level: debug, max_sessions: 7, metrics: \"127.0.0.1:1\", ")
 	a.reload("reloaded")
-	a.ended(legacy, 5*time.Second)
+	a.ended(legacy, time.Minute)
 	a.out("legacy", "legacy pw", "28P01")
 	if err := app.Ping(t.Context()); err != nil {
 		t.Errorf("a session that nothing changed for: %v", err)
@@ -415,7 +415,7 @@ func TestReload(t *testing.T) {
 	// A policy that forbids what it allowed ends the sessions under it.
 	a.write("policy/forbid.cedar", `@id("closed") @law("GDPR art. 25(2)") forbid (principal, action == Action::"operate", resource);`)
 	a.reload("reloaded")
-	a.ended(app, 5*time.Second)
+	a.ended(app, time.Minute)
 	if e := a.out("app", "app's own", "28000"); !strings.Contains(e.Detail, "closed") {
 		t.Errorf("%+v", e)
 	}
@@ -458,7 +458,7 @@ func TestAccessTokensFromFileToLog(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	a.ended(conn, 5*time.Second)
+	a.ended(conn, time.Minute)
 	if e := a.out("app", secret, "28000"); !strings.Contains(e.Message, "revoked") {
 		t.Errorf("%+v", e)
 	}

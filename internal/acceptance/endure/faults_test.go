@@ -205,7 +205,7 @@ func TestAFullPoolSaysSo(t *testing.T) {
 		_, err = late.Exec(ctx, "SELECT 1")
 		late.Close(ctx)
 	}
-	if took := time.Since(began); err == nil || took < 2900*time.Millisecond || took > 20*time.Second {
+	if took := time.Since(began); err == nil || took < 2900*time.Millisecond || took > time.Minute {
 		t.Errorf("after %s: %v", took, err)
 	}
 	if code := stateOf(err); code != "53300" && code != "57P03" && code != "57014" && code != "08006" {

@@ -492,7 +492,7 @@ func TestReloadEndsTheSessionsOfThoseWhoAreGone(t *testing.T) {
 		t.Fatalf("%d ended: %v", n, err)
 	}
 	eventually(t, "the session ends", func() bool { return len(f.gw.Sessions()) == 1 })
-	if took := time.Since(began); took > 10*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("it took %v", took)
 	}
 	if r := f.refused(f.through("aoife")); r.SQLState != "28P01" {
