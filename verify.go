@@ -33,6 +33,7 @@ const (
 	ReasonTiles        Reason = "tiles"         // a published tile is not the entries' hashes
 	ReasonRewound      Reason = "rewound"       // the log is smaller than it was
 	ReasonSplit        Reason = "split"         // the log's past differs from what was seen before
+	ReasonStatement    Reason = "statement"     // a monitor's statement is not signed, not whole, or takes an earlier one back
 )
 
 // VerifyError names the first thing that does not verify.

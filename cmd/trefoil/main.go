@@ -76,6 +76,7 @@ func newRoot() *cobra.Command {
 		newDecideCommand("approve", "Sign a request: yes", grant.KindApproval),
 		newDecideCommand("deny", "Sign a request: no", grant.KindDenial),
 		newGatewayCommand(),
+		newIncidentCommand(),
 		newDemoCommand(),
 		newLogCommand(),
 		newPasswdCommand(),

@@ -33,8 +33,10 @@ func newMonitorCommand() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "the monitor's own directory")
 	cmd.Flags().StringVar(&listen, "listen", "", "address to serve on; default that of rules.yaml")
 	cmd.AddCommand(newMonitorInitCommand(&dir), newMonitorStatusCommand(&dir), newMonitorVerifyCommand(&dir),
+		newMonitorProbeCommand(&dir), newMonitorEnrolCommand(&dir),
 		newMonitorOrderCommand(&dir, monitor.OrderStop, "Stop all permits at once"),
 		newMonitorOrderCommand(&dir, monitor.OrderResume, "Permit again"))
+	cmd.AddCommand(newMonitorStatementCommand(&dir))
 	return cmd
 }
 
@@ -63,6 +65,10 @@ func runMonitor(cmd *cobra.Command, dir, listen string) error {
 	if err != nil {
 		return err
 	}
+	run, err := besideProbe(m, dir, rules, logger)
+	if err != nil {
+		return errors.Join(err, m.Close(ctx))
+	}
 	l, err := net.Listen("tcp", listen)
 	if err != nil {
 		return errors.Join(fmt.Errorf("listen: %w", err), m.Close(ctx))
@@ -76,15 +82,15 @@ func runMonitor(cmd *cobra.Command, dir, listen string) error {
 		l, scheme = tls.NewListener(l, secure), "https"
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "monitor %s listens on %s://%s\n", rules.Name, scheme, l.Addr())
-	return serveMonitor(ctx, m, l)
+	return serveMonitor(ctx, m, run, l)
 }
 
 // serveMonitor owns the server and the monitor's goroutines. Requests end first, then the loops, so
 // that every decision that was answered is also on its way to the own log.
-func serveMonitor(ctx context.Context, m *monitor.Monitor, l net.Listener) error {
+func serveMonitor(ctx context.Context, m *monitor.Monitor, run func(context.Context) error, l net.Listener) error {
 	server := monitor.NewServer(m.Handler())
 	server.RegisterOnShutdown(m.EndStreams)
-	err := serveUntil(ctx, server, l, m.Run)
+	err := serveUntil(ctx, server, l, run)
 	return errors.Join(err, m.Close(context.WithoutCancel(ctx)))
 }
 

@@ -26,18 +26,25 @@ type verifyFlags struct {
 	quorum      int
 	earlier     string
 	save        string
+
+	statementKey string
 }
 
 // newVerifyCommand checks a receipt, a log or a copy of one, trusting public keys alone.
 func newVerifyCommand() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify RECEIPT|DIR|URL",
-		Short: "Check a receipt or a whole log, offline where it is a file or directory",
-		Long: "Check a receipt (a file), a whole log (a directory: a log's own, a mirror or a copy), or a log over HTTP. " +
+		Use:   "verify RECEIPT|STATEMENT|DIR|URL",
+		Short: "Check a receipt, a monitor's statements, or a whole log, offline where it is a file or directory",
+		Long: "Check a receipt (a file), a whole log (a directory: a log's own, a mirror or a copy), or a log over HTTP; with --statement-key " +
+			"also a monitor's daily statement, an exported incident (files), or statements that follow each other (a directory of them). " +
 			"Nothing is believed but the keys given. Exit code 3 and the first thing that does not verify, if anything does not.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if texts := readDocuments(args[0]); texts != nil {
+				var out verdict
+				return out.finish(cmd, args[0], out.documents(texts, &f))
+			}
 			t, err := f.trust()
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
@@ -50,6 +57,7 @@ func newVerifyCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&f.witnessKeys, "witness-key", nil, "verifier keys of further witnesses")
 	cmd.Flags().IntVar(&f.quorum, "quorum", 0, "how many of the witnesses must have cosigned; 0 = all")
 	cmd.Flags().StringVar(&f.earlier, "earlier", "", "a checkpoint seen before: the log must still begin with what it had then")
+	cmd.Flags().StringVar(&f.statementKey, "statement-key", "", "the monitor's statement key, for its statements and incidents")
 	cmd.Flags().StringVar(&f.save, "save-checkpoint", "", "where to keep the verified checkpoint, for --earlier next time")
 	return cmd
 }
@@ -81,6 +89,11 @@ func verify(cmd *cobra.Command, what string, t *trefoil.Trust, f *verifyFlags) e
 	} else {
 		err = out.receipt(what, t)
 	}
+	return out.finish(cmd, what, err)
+}
+
+// finish reports what was found: err is what failed, if anything did.
+func (out *verdict) finish(cmd *cobra.Command, what string, err error) error {
 	var failed *trefoil.VerifyError
 	if err != nil && !errors.As(err, &failed) {
 		return err
@@ -89,7 +102,7 @@ func verify(cmd *cobra.Command, what string, t *trefoil.Trust, f *verifyFlags) e
 	if failed != nil {
 		out.Reason, out.Text = failed.Reason, failed.Text
 	}
-	if err := report(cmd, &out, func() { out.print(cmd.OutOrStdout()) }); err != nil {
+	if err := report(cmd, out, func() { out.print(cmd.OutOrStdout()) }); err != nil {
 		return err
 	}
 	if failed != nil {

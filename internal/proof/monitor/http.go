@@ -30,6 +30,9 @@ func (m *Monitor) Handler() http.Handler {
 	mux.HandleFunc("GET /mirror/{log}/{path...}", m.limited(m.reads, m.mirror))
 	mux.HandleFunc("GET /bodies/{log}/{index}", m.limited(m.reads, m.body))
 	mux.HandleFunc("GET /status", m.limited(m.reads, m.status))
+	mux.HandleFunc("GET /statements/{name...}", m.limited(m.reads, m.statement))
+	mux.HandleFunc("POST /statements/", m.limited(m.asks, m.hold))
+	m.handleOrders(mux)
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("/log/", m.limited(m.reads, http.StripPrefix("/log", m.diary.handler(m.bodies)).ServeHTTP))
 	return mux

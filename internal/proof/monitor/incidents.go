@@ -1,7 +1,12 @@
 package monitor
 
 import (
+	"encoding/json"
+	"fmt"
 	"path/filepath"
+
+	"github.com/trefoil-eu/trefoil"
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/incident"
 )
@@ -22,3 +27,22 @@ func incidentOf(x Finding) incident.Finding {
 // Incidents is the monitor's store of incidents. What another part finds (a probe, an anomaly)
 // is opened there.
 func (m *Monitor) Incidents() *incident.Store { return m.incidents }
+
+// ExportIncident returns an incident as a signed document under the statement key of the monitor
+// in dir. It says what the incident was at that moment.
+func ExportIncident(dir string, x *incident.Incident) (string, error) {
+	skey, err := readSecret(filepath.Join(dir, "keys", UseStatement))
+	if err != nil {
+		return "", fmt.Errorf("export incident: %w", err)
+	}
+	key, err := note.NewSigner(skey)
+	if err != nil {
+		return "", fmt.Errorf("export incident: %w", err)
+	}
+	enc, err := json.Marshal(x)
+	if err != nil {
+		return "", fmt.Errorf("export incident: %w", err)
+	}
+	return trefoil.SignDocument(trefoil.IncidentHeader, trefoil.IncidentExport{ID: x.ID, State: string(x.State), Rule: x.Rule, Opened: x.Opened,
+		Incident: string(enc)}, key)
+}

@@ -21,6 +21,11 @@ const (
 	UseWitness  = "witness"
 	UsePermit   = "permit"
 	UseApprover = "approver"
+
+	UseOfficer = "officer" // of a person who orders
+	UseStop    = "stop"    // of the count of stops that gateways ask for
+
+	UseStatement = "statement" // of what the monitor publishes: statements, exports of incidents
 )
 
 // NewKey writes a new note signing key for use under name to path, with mode 0600, and
@@ -38,9 +43,9 @@ func NewKey(use, name, path string) (string, error) {
 		if vkey, err = fnote.VKeyToCosignatureV1(vkey); err != nil {
 			return "", fmt.Errorf("make key: %w", err)
 		}
-	case UseLog, UsePermit, UseApprover:
+	case UseLog, UsePermit, UseApprover, UseOfficer, UseStop, UseStatement:
 	default:
-		return "", fmt.Errorf("make key: use is none of log, witness, permit, approver")
+		return "", fmt.Errorf("make key: use is none of log, witness, permit, approver, officer, stop, statement")
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
@@ -74,13 +79,25 @@ type keys struct {
 	permitVerifier  note.Verifier
 	log             note.Signer
 	logVerifier     note.Verifier
+
+	statement         note.Signer
+	stop              note.Signer
+	statementVerifier note.Verifier
 }
 
-// loadKeys reads dir/keys.
-func loadKeys(dir string) (*keys, error) {
+// loadKeys reads dir/keys. A directory of before there were statements and counted stops gets its keys for them.
+func loadKeys(dir, name string) (*keys, error) {
 	k := &keys{}
+	for _, use := range []string{UseStatement, UseStop} {
+		path := filepath.Join(dir, "keys", use)
+		if _, err := os.Stat(path); errors.Is(err, os.ErrNotExist) {
+			if _, err := NewKey(use, name+"/"+use, path); err != nil {
+				return nil, err
+			}
+		}
+	}
 	for use, set := range map[string]func(string) error{
-		UseWitness: k.setWitness, UsePermit: k.setPermit, UseLog: k.setLog,
+		UseWitness: k.setWitness, UsePermit: k.setPermit, UseLog: k.setLog, UseStatement: k.setStatement, UseStop: k.setStop,
 	} {
 		skey, err := readSecret(filepath.Join(dir, "keys", use))
 		if err != nil {
@@ -100,6 +117,16 @@ func (k *keys) setWitness(skey string) error {
 	}
 	k.witness, k.witnessVerifier = s, s.Verifier()
 	return nil
+}
+
+func (k *keys) setStatement(skey string) (err error) {
+	k.statement, k.statementVerifier, err = plainKey(skey)
+	return err
+}
+
+func (k *keys) setStop(skey string) (err error) {
+	k.stop, _, err = plainKey(skey)
+	return err
 }
 
 func (k *keys) setPermit(skey string) (err error) {

@@ -57,13 +57,16 @@ type Monitor struct {
 	state      *state
 	findings   *findings
 	incidents  *incident.Store
+	stated     *statements
+	notifier   *incident.Notifier
 	followers  []*follower
 	byHash     map[string]*follower
 	diary      *diary
 	asks       *limiter
 	wrong      *limiter // wrong tokens
 	reads      *limiter
-	ordering   sync.Mutex // one order is obeyed once
+	ordering   sync.Mutex // one order is obeyed at a time
+	filing     sync.Mutex // one file of an order is taken once
 	once       sync.Once
 }
 
@@ -81,7 +84,7 @@ func New(ctx context.Context, c Config) (*Monitor, error) {
 	if m.now == nil {
 		m.now = time.Now
 	}
-	for _, step := range []func(context.Context, Config) error{m.openRules, m.openState, m.openLogs, m.openDiary, m.openOrders} {
+	for _, step := range []func(context.Context, Config) error{m.openRules, m.openState, m.openLogs, m.openDiary, m.openOrders, m.openStatements} {
 		if err := step(ctx, c); err != nil {
 			return nil, errors.Join(fmt.Errorf("open monitor: %w", err), m.Close(context.WithoutCancel(ctx)))
 		}
@@ -102,7 +105,7 @@ func (m *Monitor) openRules(_ context.Context, c Config) (err error) {
 		return err
 	}
 	m.ruling.Store(b)
-	if m.keys, err = loadKeys(c.Dir); err != nil {
+	if m.keys, err = loadKeys(c.Dir, m.rules.Name); err != nil {
 		return err
 	}
 	if m.token, err = readSecret(within(c.Dir, m.rules.Token)); err != nil {
@@ -144,6 +147,11 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 	if m.incidents, err = incident.OpenStore(incident.Config{Dir: filepath.Join(m.dir, IncidentsDir), Now: m.now}); err != nil {
 		return err
 	}
+	receivers, err := incident.LoadReceivers(m.dir)
+	if err != nil {
+		return err
+	}
+	m.notifier = &incident.Notifier{Store: m.incidents, Dir: filepath.Join(m.dir, IncidentsDir), Receivers: receivers, Logger: m.logger}
 	m.state = newState(m.rules.Logs)
 	m.diary = newDiary(dir)
 	file, err := os.Open(filepath.Join(dir, "journal"))
@@ -209,15 +217,13 @@ func (m *Monitor) openLog(i int, l WatchedLog, hc *http.Client) (*follower, erro
 		if learned, err := f.witness.learn(f.tree.raw); err != nil {
 			return nil, err
 		} else if learned {
+			m.setBackHalt()
 			m.finding(Finding{Rule: "state-set-back", Origin: l.Origin, Text: "the mirror holds a checkpoint that this monitor signed and that is larger than the one it kept", Evidence: string(f.tree.raw)})
 		}
 	}
 	f.initial = f.tree.size()
 	return f, nil
 }
-
-// openOrders obeys what was ordered while no monitor ran, before anything is permitted.
-func (m *Monitor) openOrders(context.Context, Config) error { return m.obey() }
 
 // step appends e to the journal and applies it. The state's lock is held.
 func (m *Monitor) step(e *entry, body []byte) (uint64, error) {
@@ -261,7 +267,13 @@ func (m *Monitor) Run(ctx context.Context) error {
 		}
 	}
 	loop(200*time.Millisecond, "watch for orders", func(context.Context) error { return m.obey() })
+	loop(time.Second, "state", m.makeStatement)
 	loop(time.Second, "watch records", func(context.Context) error { return m.Watch() })
+	wg.Add(1)
+	go func() {
+		defer wg.Done()
+		m.notifier.Run(ctx)
+	}()
 	wg.Add(1)
 	go func() {
 		defer wg.Done()
@@ -276,7 +288,10 @@ func (m *Monitor) Run(ctx context.Context) error {
 // It also marks how far the journal is synced.
 func (m *Monitor) Watch() error {
 	m.unasked()
-	return errors.Join(m.obey(), m.journal.mark(), m.incidents.Tick())
+	m.ordering.Lock()
+	err := m.enforceDue(m.now())
+	m.ordering.Unlock()
+	return errors.Join(err, m.obey(), m.journal.mark(), m.incidents.Tick())
 }
 
 // Sync follows every log once, as Run does again and again.

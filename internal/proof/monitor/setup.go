@@ -18,12 +18,15 @@ type VerifierKeys struct {
 	Witness string `json:"witness"` // cosignature/v1
 	Permit  string `json:"permit"`
 	Log     string `json:"log"` // of the monitor's own log
+
+	Stop      string `json:"stop"`      // of its count of stops
+	Statement string `json:"statement"` // of its statements and exports
 }
 
 // String returns what a gateway and a verifier trust: witness and permit vkeys.
 func (v VerifierKeys) String() string { return v.Witness + "," + v.Permit }
 
-// Init makes dir with three new keys, a token for callers, one for the readers of bodies, one for the valve, and
+// Init makes dir with new keys, a token for callers, one for the readers of bodies, one for the valve, and
 // a commented rules.yaml to be filled in. What exists is never replaced.
 func Init(dir, name string) (VerifierKeys, error) {
 	var v VerifierKeys
@@ -37,7 +40,7 @@ func Init(dir, name string) (VerifierKeys, error) {
 	for _, k := range []struct {
 		use string
 		key *string
-	}{{UseWitness, &v.Witness}, {UsePermit, &v.Permit}, {UseLog, &v.Log}} {
+	}{{UseWitness, &v.Witness}, {UsePermit, &v.Permit}, {UseLog, &v.Log}, {UseStatement, &v.Statement}, {UseStop, &v.Stop}} {
 		if *k.key, err = NewKey(k.use, name+"/"+k.use, filepath.Join(dir, "keys", k.use)); err != nil {
 			return v, fmt.Errorf("set up monitor: %w", err)
 		}
@@ -57,10 +60,16 @@ func Init(dir, name string) (VerifierKeys, error) {
 // PublicKeys returns the verifier keys of the monitor in dir.
 func PublicKeys(dir string) (VerifierKeys, error) {
 	var v VerifierKeys
-	var errs [3]error
+	var errs [4]error
 	v.Witness, errs[0] = ReadVerifierKey(UseWitness, filepath.Join(dir, "keys", UseWitness))
 	v.Permit, errs[1] = ReadVerifierKey(UsePermit, filepath.Join(dir, "keys", UsePermit))
 	v.Log, errs[2] = ReadVerifierKey(UseLog, filepath.Join(dir, "keys", UseLog))
+	v.Statement, errs[3] = ReadVerifierKey(UseStatement, filepath.Join(dir, "keys", UseStatement))
+	if path := filepath.Join(dir, "keys", UseStop); errors.Join(errs[:]...) == nil { // made by the first start of an older directory
+		if v.Stop, errs[0] = ReadVerifierKey(UseStop, path); errors.Is(errs[0], os.ErrNotExist) {
+			errs[0] = nil
+		}
+	}
 	return v, errors.Join(errs[:]...)
 }
 

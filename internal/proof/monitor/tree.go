@@ -286,3 +286,43 @@ func (t *tree) leaves(ctx context.Context, bundle uint64) ([][]byte, error) {
 	}
 	return trefoil.SplitEntries(raw, width)
 }
+
+// rootAt computes the root that the mirror had at an earlier size, from its tiles.
+func (t *tree) rootAt(size uint64) ([32]byte, error) {
+	if t.head == nil || size > t.head.Size {
+		return [32]byte{}, errRewound
+	}
+	if size == t.head.Size {
+		return t.head.Root, nil
+	}
+	edge, err := ranges.NewRange(0, 0, nil)
+	if err != nil {
+		return [32]byte{}, fmt.Errorf("compute root: %w", err)
+	}
+	for done := uint64(0); done < size; { // the largest whole tile's root that begins at done and ends before size, each
+		level := 0
+		for span := uint64(trefoil.TileWidth); level < 7 && done%span == 0 && done+span <= size; span *= trefoil.TileWidth {
+			level++
+		}
+		step := uint64(1) << (8 * level)
+		at := done / step
+		width := min(uint64(trefoil.TileWidth), t.head.Size>>(8*level)-at/trefoil.TileWidth*trefoil.TileWidth)
+		tile, err := trefoil.Directory(t.dir).Tile(context.Background(), level, at/trefoil.TileWidth, int(width))
+		if err != nil {
+			return [32]byte{}, fmt.Errorf("compute root: %w", err)
+		}
+		n := min(width-at%trefoil.TileWidth, (size-done)/step)
+		for i := range n {
+			p := (at%trefoil.TileWidth + i) * sha256.Size
+			leaf, err := ranges.NewRange(done+i*step, done+(i+1)*step, [][]byte{tile[p : p+sha256.Size]})
+			if err != nil {
+				return [32]byte{}, fmt.Errorf("compute root: %w", err)
+			}
+			if err := edge.AppendRange(leaf, nil); err != nil {
+				return [32]byte{}, fmt.Errorf("compute root: %w", err)
+			}
+		}
+		done += n * step
+	}
+	return rootOf(edge)
+}

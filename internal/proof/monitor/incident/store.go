@@ -228,3 +228,25 @@ func (s *Store) Events(after uint64, f func(*Event) error) error {
 		}
 	}
 }
+
+// Had reports whether the store has an event of that number and hash: what a statement named is
+// still there. Number 0 is the beginning.
+func (s *Store) Had(n uint64, hash string) (bool, error) {
+	if n == 0 {
+		return hash == "", nil
+	}
+	next := ""
+	err := s.Events(n, func(e *Event) error {
+		if e.N == n+1 {
+			next = e.Prev
+		}
+		return nil
+	})
+	if err != nil {
+		return false, err
+	}
+	if last, tip, err := s.Tip(); err != nil || last == n {
+		return tip == hash, err
+	}
+	return next == hash, nil
+}
