@@ -57,7 +57,7 @@ func (r *runner) Run(ctx context.Context, s gateway.ReleaseSession) error {
 	}
 	session, err := release.New(release.Config{
 		Client: s.Client, Server: s.Server, Origin: r.now.get().Config.Log.Origin, Access: s.Access,
-		Evidence: opened.Evidence, Valve: s.Valve, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
+		Evidence: opened.Evidence, Statement: opened.Statement, Valve: s.Valve, Parameters: s.Parameters, KeyData: s.KeyData, Notice: s.Notice,
 		FixedSoFar: s.Fixed, Recorder: measuredRecorder{recorder{r.log}, r.meters, r.spans}, Permitter: r.permitter, Trust: r.trust,
 		AllowUnpermitted: opened.InRegion && r.others != nil, Others: r.others,
 		Classifier: common.classifier, Shared: common.state, Key: r.keyer.key, Epoch: r.epoch, Cancel: s.Cancel,

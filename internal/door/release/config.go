@@ -60,7 +60,12 @@ type Config struct {
 	Origin   string         // of the access log
 	Access   trefoil.Access // the same in every record of the session
 	Evidence []string       // signed notes that the monitor may want (grants)
-	Valve    string         // the valve's connection through which the client came; "" for none
+
+	// Statement is the keyed fingerprint of the only statement whose answers may leave; ""
+	// means any. Catalog reads under the session's permit go on.
+	Statement string
+
+	Valve string // the valve's connection through which the client came; "" for none
 
 	Parameters map[string]string // the server's ParameterStatus at login; counted as covered
 	KeyData    []byte            // one whole BackendKeyData message, the gateway's own; counted as fixed

@@ -48,6 +48,7 @@ type StopReason struct {
 	// Refusal, when the session is stopped before it began, is the reason of its refusal
 	// record: one of trefoil.RefusalReasons. Without one there is no such record.
 	Refusal string
+	Rule    string // of that record
 }
 
 // Reasons to stop that the gateway uses.
@@ -60,6 +61,12 @@ var (
 	Drained = StopReason{
 		Outcome: "drained", SQLState: stateShutdown,
 		Message: "the gateway is shutting down; connect again",
+	}
+	otherStatement = StopReason{
+		Outcome: "error", SQLState: stateRefused, Refusal: "policy", Rule: "grant-statement",
+		Message: "this grant is for one statement, and this answer is to another; nothing of it was released",
+		Detail:  "rule grant-statement; values may differ from the approved text, nothing else",
+		Hint:    "trefoil request --statement FILE asks for another one, and without --statement for any",
 	}
 )
 

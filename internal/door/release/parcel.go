@@ -71,12 +71,10 @@ func (p *parcel) outcome() string {
 	return outcomePartial
 }
 
-// body is the chunk's record, and its opening: the result's salt, then each statement's.
-func (p *parcel) body(s *Session, unpermitted bool) (*trefoil.Body, []byte) {
-	opening := append([]byte(nil), p.salt[:]...)
+// statements are what the chunk's record says of them.
+func (p *parcel) statements() []trefoil.Statement {
 	statements := []trefoil.Statement{}
 	for _, q := range p.said {
-		opening = append(opening, q.salt[:]...)
 		tables := q.info.Tables
 		if tables == nil {
 			tables = []string{}
@@ -85,11 +83,20 @@ func (p *parcel) body(s *Session, unpermitted bool) (*trefoil.Body, []byte) {
 			Commitment: q.commitment, Fingerprint: q.fingerprint, Kind: q.info.Kind, Tables: tables,
 		})
 	}
+	return statements
+}
+
+// body is the chunk's record, and its opening: the result's salt, then each statement's.
+func (p *parcel) body(s *Session, unpermitted bool) (*trefoil.Body, []byte) {
+	opening := append([]byte(nil), p.salt[:]...)
+	for _, q := range p.said {
+		opening = append(opening, q.salt[:]...)
+	}
 	b := s.newBody(trefoil.KindRelease)
 	b.Release = &trefoil.ReleaseBody{
 		Access: s.Access, Bytes: p.bytes, Chunk: p.chunk, Cumulative: p.cumulative, Final: p.final,
 		Outcome: p.outcome(), Result: hex.EncodeToString(p.held.digest.Sum(nil)), Rows: p.rows,
-		SQLState: p.sqlstate, Statements: statements, Unpermitted: unpermitted,
+		SQLState: p.sqlstate, Statements: p.statements(), Unpermitted: unpermitted,
 	}
 	return b, opening
 }

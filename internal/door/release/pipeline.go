@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"sync"
+
+	trefoil "github.com/trefoil-eu/trefoil"
 )
 
 // openParcel: the server's reader takes a place in the window (which holds the server back
@@ -42,6 +44,11 @@ func (s *Session) cut(ctx context.Context) error {
 		}
 	}
 	p.covered = false
+	if s.Statement != "" && !trefoil.KeepTo(s.Statement, p.statements()) {
+		p.err = &errStopped{otherStatement}
+		close(p.ready)
+		return s.send(ctx, p, false)
+	}
 	s.recorded += p.bytes
 	p.chunk, p.cumulative = s.chunks, s.recorded
 	s.chunks++

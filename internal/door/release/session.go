@@ -296,7 +296,7 @@ func (s *Session) recordRefusal(cause error, stage string) {
 	case errors.As(cause, &d) && d.refused():
 		b.Refusal = &trefoil.RefusalBody{Access: s.Access, Reason: "monitor", Rule: d.reason.Rule, Law: d.reason.Law, Stage: stage}
 	case errors.As(cause, &stop) && stop.Refusal != "":
-		b.Refusal = &trefoil.RefusalBody{Access: s.Access, Reason: stop.Refusal, Stage: stage}
+		b.Refusal = &trefoil.RefusalBody{Access: s.Access, Reason: stop.Refusal, Rule: stop.Rule, Stage: stage}
 	default:
 		return
 	}
