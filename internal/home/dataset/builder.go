@@ -26,7 +26,7 @@ type Builder struct {
 	cases  *atomic.Pointer[map[string]*caseOf]
 	hold   time.Duration // how long a flow waits for a verification that it met
 	pace   pace
-	hubs   hubs
+	hubs   *hubs
 }
 
 // Open reads the keys and fills defaults. It connects to nothing.
@@ -58,7 +58,7 @@ func Open(cfg Config) (*Builder, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	b := &Builder{cfg: cfg, hold: meetHold, pace: pace{idle: idleEvery, retry: retryFirst, lists: listsEvery}, cases: &atomic.Pointer[map[string]*caseOf]{}}
+	b := &Builder{cfg: cfg, hubs: &hubs{of: map[string]*hub{}}, hold: meetHold, pace: pace{idle: idleEvery, retry: retryFirst, lists: listsEvery}, cases: &atomic.Pointer[map[string]*caseOf]{}}
 	var err error
 	if b.ring = cfg.Keys; b.ring == nil {
 		if b.ring, err = keyring.Open(cfg.PseudonymKey, keyring.Options{Now: cfg.Now}); err != nil {

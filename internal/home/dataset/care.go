@@ -55,15 +55,23 @@ func (b *Builder) relieve(ctx context.Context, source, dsn, name string) error {
 		return fmt.Errorf("connect to the source: %w", err)
 	}
 	defer closeConn(conn)
-	slot, err := flow.FindSlot(ctx, conn, flow.SlotName(name))
-	if err != nil || slot == nil || slot.Active || slot.Retained <= b.retain(source) {
-		return err
+	for _, of := range []string{flow.SlotName(name), b.sharedSlot(source)} { // nobody reads the shared one when none of them can be followed
+		slot, err := flow.FindSlot(ctx, conn, of)
+		if err != nil {
+			return err
+		}
+		if slot == nil || slot.Active || slot.Retained <= b.retain(source) {
+			continue
+		}
+		b.cfg.Logger.Warn("the source keeps too much of its log for a dataset that cannot be followed: its slot is given up", "dataset", name, "bytes", slot.Retained)
+		if err := flow.DropSlot(ctx, conn, of); err != nil {
+			return err
+		}
+		if err := b.givenUp(ctx, name); err != nil {
+			return err
+		}
 	}
-	b.cfg.Logger.Warn("the source keeps too much of its log for a dataset that cannot be followed: its slot is given up", "dataset", name, "bytes", slot.Retained)
-	if err := flow.DropSlot(ctx, conn, flow.SlotName(name)); err != nil {
-		return err
-	}
-	return b.givenUp(ctx, name)
+	return nil
 }
 
 // givenUp marks a dataset whose slot was given up, where its cluster can be reached; where it

@@ -31,7 +31,7 @@ func (b *Builder) Tidy(ctx context.Context) ([]Tidied, error) {
 	for _, source := range slices.Sorted(maps.Keys(b.cfg.Sources)) {
 		done, err := b.tidySource(ctx, source, left)
 		out = append(out, done...)
-		if err != nil {
+		if err = errors.Join(err, b.disuse(ctx, source)); err != nil {
 			errs = append(errs, fmt.Errorf("source %s: %w", source, err))
 		}
 	}

@@ -40,7 +40,10 @@ type follower struct {
 	noticed               []Drift // why it became stale
 	reshaped              []Drift // changes of shape that were taken up without a build
 	partitions            []newPartition
-	kept, next            marker // in the dataset; to be, with the batch in progress
+	hub                   *hub      // what datasets of this source share
+	position              flow.LSN  // of what is committed
+	asked                 time.Time // our clock, when sharing was last tried
+	kept, next            marker    // in the dataset; to be, with the batch in progress
 	marked                time.Time
 	source                string // name of the source database
 	batches               int    // since the process opened the stream
@@ -75,10 +78,12 @@ func (b *Builder) Follow(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	hub := b.hubOf(ds.Source, sourceDSN)
+	defer hub.enter(name)()
 	wait := b.pace.retry
 	careful := false
 	for {
-		f := &follower{b: b, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN, careful: careful}
+		f := &follower{b: b, hub: hub, name: name, source: ds.Source, sourceDSN: sourceDSN, clusterDSN: clusterDSN, careful: careful}
 		err := f.run(ctx)
 		careful = errors.Is(err, errCareful)
 		var never *neverError

@@ -151,5 +151,7 @@ func (f *follower) divergent(ctx context.Context, conn *pgx.Conn, slot *flow.Slo
 	if err != nil || there {
 		return "", err
 	}
-	return "the source's history is another one: it was restored, or a standby took over that had not received all", nil
+	return anotherHistory, nil
 }
+
+const anotherHistory = "the source's history is another one: it was restored, or a standby took over that had not received all"

@@ -106,6 +106,7 @@ func (f *follower) remake(ctx context.Context, conn *pgx.Conn) (slot *flow.Slot,
 		defer cancel()
 		return flow.DropSlot(ctx, conn, name)
 	}
+	f.hub.flow.Forget(f.name) // what the others' slot keeps for it is not needed any more
 	if err := flow.DropSlot(ctx, conn, name); err != nil {
 		return nil, nil, err
 	}

@@ -38,20 +38,18 @@ func (f *follower) loop(ctx context.Context) (err error) {
 	if f.through, err = flow.ParseLSN(f.state.through); err != nil {
 		return err
 	}
-	f.s, err = flow.Open(ctx, flow.Config{DSN: f.sourceDSN, Slot: f.state.Slot, Publication: publication, Start: position,
-		Tables: f.p.wanted(), MaxBytes: f.b.cfg.MemoryBytes / 32})
-	if err != nil {
-		return err
-	}
-	defer f.s.Close()
 	if f.kept, err = f.t.openMarker(ctx); err != nil {
 		return err
 	}
+	if err := f.stream(ctx, position); err != nil {
+		return err
+	}
+	defer func() { f.s.Close() }()
 	f.swept = f.state.swept
 	f.b.cfg.Logger.Info("dataset follows its source", "dataset", f.name, "position", position.String())
 	for {
 		start := time.Now()
-		if err := f.round(ctx); err != nil {
+		if err := errors.Join(f.round(ctx), f.share(ctx)); err != nil {
 			return err
 		}
 		if err := f.rest(ctx, start); err != nil {
@@ -387,7 +385,7 @@ func (f *follower) commit(ctx context.Context, b *batch, position flow.LSN, h *f
 		}
 		return fmt.Errorf("commit a batch: %w", safe(err))
 	}
-	f.batches++
+	f.batches, f.position = f.batches+1, position
 	if err := sabotage.Point("flow-committed"); err != nil {
 		return err
 	}

@@ -157,7 +157,7 @@ func (f *follower) mustBuild(ctx context.Context, conn *pgx.Conn) (string, error
 	if err != nil {
 		return "", err
 	}
-	slot, err := flow.FindSlot(ctx, conn, flow.SlotName(f.name))
+	slot, err := f.slot(ctx, conn, position)
 	if err != nil {
 		return "", err
 	}
@@ -172,14 +172,13 @@ func (f *follower) mustBuild(ctx context.Context, conn *pgx.Conn) (string, error
 		return "the source is another system", nil
 	case now < position:
 		return "the source went back in time", nil
-	case slot == nil:
-		return "its slot is gone", nil
-	case slot.WALStatus == "lost" || slot.WALStatus == "unreserved":
-		return "the source no longer keeps the log that it needs", nil
-	case slot.Confirmed > position:
-		return "its slot is beyond what it holds", nil
+	case unfit(slot, position) != "":
+		return unfit(slot, position), nil
 	case slot.Retained > f.b.retain(f.source):
 		return "it fell too far behind", nil
+	}
+	if f.state.Slot == f.hub.slot { // others may be reading it: it is looked at on joining them
+		return "", nil
 	}
 	return f.divergent(ctx, conn, slot)
 }

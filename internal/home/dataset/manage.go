@@ -132,9 +132,9 @@ func (b *Builder) dropSlot(ctx context.Context, name string) (bool, error) {
 	defer closeConn(conn)
 	slot, err := flow.FindSlot(ctx, conn, flow.SlotName(name))
 	if err != nil || slot == nil {
-		return false, err
+		return false, errors.Join(err, b.disuse(ctx, ds.Source))
 	}
-	return true, flow.DropSlot(ctx, conn, flow.SlotName(name))
+	return true, errors.Join(flow.DropSlot(ctx, conn, flow.SlotName(name)), b.disuse(ctx, ds.Source))
 }
 
 func (b *Builder) drop(ctx context.Context, name string) (*Dropped, error) {

@@ -54,6 +54,7 @@ type Hub struct {
 type place struct {
 	stream *Stream // nil: it is away
 	floor  LSN
+	at     LSN // where it will join, if that is known
 	left   time.Time
 }
 
@@ -119,13 +120,26 @@ func (h *Hub) Join(ctx context.Context, name string, c Config, ready func(ctx co
 	return s, nil
 }
 
-// Hold keeps a place for a stream that has not joined yet, at a position.
-func (h *Hub) Hold(name string, at LSN) {
+// Hold keeps a place for a stream that has not joined yet: what it may still want begins at
+// floor, and it will join at a position.
+func (h *Hub) Hold(name string, floor, at LSN) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.places[name] == nil {
-		h.places[name] = &place{floor: at, left: time.Now()}
+		h.places[name] = &place{floor: floor, at: at, left: time.Now()}
 	}
+}
+
+// Furthest is the position of the stream that is ahead of all.
+func (h *Hub) Furthest() LSN {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.least()
+	var out LSN
+	for _, p := range h.places {
+		out = max(out, p.floor, p.at)
+	}
+	return out
 }
 
 // Forget gives up the place of a stream that is away: what it has not confirmed is not needed.

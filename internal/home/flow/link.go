@@ -79,14 +79,14 @@ func safe(err error) error {
 	return fmt.Errorf("%s (SQLSTATE %s)", pg.Message, pg.Code)
 }
 
-// inUse is what PostgreSQL says of a slot that somebody reads.
-const inUse = "55006"
+// InUse is what PostgreSQL says of a slot that somebody reads.
+const InUse = "55006"
 
 // open starts to read a slot, also one that a process which has just ended still seems to read.
 func open(ctx context.Context, c Config, to sink) (*link, error) {
 	for try := 0; ; try++ {
 		l, err := openOnce(ctx, c, to)
-		if err == nil || try >= slotTries || !strings.Contains(err.Error(), inUse) {
+		if err == nil || try >= slotTries || !strings.Contains(err.Error(), InUse) {
 			return l, err
 		}
 		select {

@@ -69,6 +69,33 @@ func CreateSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 	return nil
 }
 
+// CopySlot makes a slot that sends what another one would. Like those that CreateSlot makes
+// it is a failover slot from PostgreSQL 17 on, which a copy is not by itself.
+func CopySlot(ctx context.Context, conn *pgx.Conn, dsn, from, to string) error {
+	var version int
+	err := conn.QueryRow(ctx, "SELECT pg_catalog.current_setting('server_version_num')::int").Scan(&version)
+	if err == nil {
+		_, err = conn.Exec(ctx, "SELECT pg_catalog.pg_copy_logical_replication_slot($1, $2)", from, to)
+	}
+	if err != nil {
+		return fmt.Errorf("copy slot %s to %s: %w", from, to, safe(err))
+	}
+	if version < 170000 {
+		return nil
+	}
+	c, err := connect(ctx, dsn)
+	if err == nil {
+		_, err = c.Exec(ctx, "ALTER_REPLICATION_SLOT "+quote(to)+" (FAILOVER true)").ReadAll()
+		quit, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+		defer cancel()
+		err = errors.Join(err, c.Close(quit))
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("copy slot %s to %s: %w", from, to, safe(err)), DropSlot(context.WithoutCancel(ctx), conn, to))
+	}
+	return nil
+}
+
 // How often, and after which pause, a slot is tried that is in use: a server notices the end
 // of its reader when it next writes or looks.
 const (
@@ -85,7 +112,7 @@ func DropSlot(ctx context.Context, conn *pgx.Conn, name string) error {
 		if err == nil {
 			return nil
 		}
-		if err = safe(err); try >= slotTries || !strings.Contains(err.Error(), inUse) {
+		if err = safe(err); try >= slotTries || !strings.Contains(err.Error(), InUse) {
 			return fmt.Errorf("drop slot %s: %w", name, err)
 		}
 		select {

@@ -45,5 +45,13 @@ func Slots(ctx context.Context, conn Queries) ([]Named, error) {
 	return out, nil
 }
 
+// SharedPrefix begins the names of slots that several datasets share; 16 digits follow.
+const SharedPrefix = "trefoil_shared_"
+
+// Shared says whether a slot is one that several datasets share.
+func Shared(slot string) bool {
+	return strings.HasPrefix(slot, SharedPrefix) && len(slot) == len(SharedPrefix)+16
+}
+
 // OfCase says whether a slot is that of a case dataset, which no file defines.
 func OfCase(slot string) bool { return strings.HasPrefix(slot, "trefoil_case_") }

@@ -128,7 +128,7 @@ func (k *sourceCheck) slots(ctx context.Context) error {
 		name, ours := known[s.Name]
 		drop := fmt.Sprintf("SELECT pg_drop_replication_slot('%s');", strings.ReplaceAll(s.Name, "'", "''"))
 		switch {
-		case !ours && !s.Active && !flow.OfCase(s.Name):
+		case !ours && !s.Active && !flow.OfCase(s.Name) && !flow.Shared(s.Name):
 			k.add(Warning, "", drop, "replication slot %s is of no dataset that is defined here: the source keeps %d bytes of its log for it", s.Name, s.Retained)
 		case s.WALStatus == "lost":
 			k.add(Warning, "", "", "replication slot %s lost the log it needs: dataset %s is compared with the source, or built again, when it is followed", s.Name, name)
