@@ -29,6 +29,11 @@ require (
 require github.com/lib/pq v1.12.3
 
 require (
+	filippo.io/edwards25519 v1.2.0
+	github.com/klauspost/compress v1.20.3
+)
+
+require (
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.27.7 // indirect
 	go.opentelemetry.io/otel/exporters/otlp/otlptrace v1.40.0 // indirect
