@@ -15,7 +15,8 @@ import (
 // newCheckCommand validates every file of an enclave against each other and the live
 // databases.
 func newCheckCommand() *cobra.Command {
-	var offline bool
+	var offline, probe bool
+	var verifier string
 	var accept []string
 	c := &cobra.Command{
 		Use:   "check",
@@ -31,6 +32,9 @@ func newCheckCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if probe || verifier != "" {
+				return printProbeInstall(cmd, path, verifier)
+			}
 			if len(accept) > 0 {
 				return runAccept(cmd, path, accept)
 			}
@@ -44,9 +48,35 @@ func newCheckCommand() *cobra.Command {
 			return nil
 		},
 	}
+	c.Flags().BoolVar(&probe, "probe", false, "print what a superuser of each server runs once for the monitor's probe, and check nothing")
+	c.Flags().StringVar(&verifier, "verifier", "", "of --probe: the line that trefoil monitor probe init printed at the monitor")
 	c.Flags().BoolVar(&offline, "offline", false, "only the files: connect to nothing")
 	c.Flags().StringArrayVar(&accept, "accept", nil, "mark as reviewed: SCHEMA.TABLE, SCHEMA.TABLE.COLUMN, or a dataset's name for what it holds; may be repeated")
 	return c
+}
+
+// printProbeInstall prints SQL that psql takes as it is.
+func printProbeInstall(cmd *cobra.Command, path, verifier string) error {
+	servers, err := enclave.ProbeInstall(path, verifier)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnheld, err)
+	}
+	return report(cmd, servers, func() {
+		w := cmd.OutOrStdout()
+		for _, s := range servers {
+			fmt.Fprintf(w, "-- %s: as a superuser, in the database %s. %s\n", s.Server, s.Database, s.How)
+			for _, text := range s.Statements {
+				fmt.Fprintf(w, "%s;\n", text)
+			}
+			for _, text := range s.Built {
+				fmt.Fprintf(w, "%s; -- if it is built already\n", text)
+			}
+			if verifier == "" {
+				fmt.Fprintf(w, "-- Nobody can log in as trefoil_probe yet: ALTER ROLE trefoil_probe PASSWORD 'the line from the monitor';\n")
+			}
+			fmt.Fprintln(w)
+		}
+	})
 }
 
 func printCheck(w io.Writer, r *enclave.CheckReport) {

@@ -47,6 +47,7 @@ func connectTo(ctx context.Context, dsn, database, more string) (*pgx.Conn, erro
 		cfg.Database = database
 	}
 	cfg.DefaultQueryExecMode = pgx.QueryExecModeExec
+	cfg.RuntimeParams["application_name"] = "trefoil dataset" // from the first moment: who looks at sessions sees whose it is
 	postgres.Reach(&cfg.Config)
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {

@@ -165,3 +165,18 @@ func verifiers(keys []string) ([]note.Verifier, error) {
 	}
 	return out, nil
 }
+
+// AddPeer enrols sessions of a target, given as "TARGET: user=… address=…".
+func (e *Enrolment) AddPeer(given string) error {
+	target, text, ok := strings.Cut(given, ":")
+	i := slices.IndexFunc(e.Targets, func(t Enrolled) bool { return t.Name == strings.TrimSpace(target) })
+	if !ok || i < 0 {
+		return errors.New("it does not begin with the name of a target and a colon")
+	}
+	name, err := Session(text)
+	if err != nil {
+		return err
+	}
+	e.Targets[i].Entries = append(e.Targets[i].Entries, Entry{Topic: "session", Name: name})
+	return nil
+}

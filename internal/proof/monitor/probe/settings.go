@@ -23,9 +23,9 @@ const (
 // sign what they should answer.
 type Settings struct {
 	Version  int      `yaml:"version"`
-	Every    string   `yaml:"every,omitempty"`   // between two rounds; default 30s
-	Confirm  string   `yaml:"confirm,omitempty"` // between the two looks at a dataset that differs; default 5s
-	Officers []string `yaml:"officers"`          // vkeys of who may sign an enrolment
+	Every    string   `yaml:"every,omitempty"`    // between two rounds; default 30s
+	Confirm  string   `yaml:"confirm,omitempty"`  // between the two looks at a dataset that differs; default 5s
+	Officers []string `yaml:"officers,omitempty"` // vkeys of who may sign an enrolment, beside the officers of rules.yaml
 	Targets  []Target `yaml:"targets"`
 }
 
@@ -99,7 +99,6 @@ func (s *Settings) validate(want func(ok bool, path, format string, args ...any)
 		d, err := time.ParseDuration(v)
 		want(v == "" || err == nil && d > 0 && d <= 10*time.Minute, path, "must be a duration such as 30s, at most 10m")
 	}
-	want(len(s.Officers) > 0, "officers", "must name who may sign an enrolment")
 	for i, key := range s.Officers {
 		_, err := verifiers([]string{key})
 		want(err == nil, fmt.Sprintf("officers[%d]", i), "must be a vkey")
