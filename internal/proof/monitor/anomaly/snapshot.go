@@ -45,3 +45,9 @@ func Restore(t *Thresholds, who func(pseudonym string, at time.Time) string, raw
 	}
 	return d, nil
 }
+
+// Use puts other thresholds in force; what is remembered stays.
+func (d *Detector) Use(t *Thresholds) {
+	d.rules = t.withDefaults()
+	d.zone = d.rules.Hours.zone()
+}

@@ -1,0 +1,111 @@
+package pack
+
+import (
+	"fmt"
+
+	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/proof/register"
+)
+
+// Drawn is draw.json: an inspection sample. Every index that was drawn is in it, in order.
+type Drawn struct {
+	Seed    string       `json:"seed"`
+	Head    string       `json:"head"`           // checkpoint that the sample was drawn from
+	Kind    trefoil.Kind `json:"kind,omitempty"` // only records of this kind count; "": all
+	Want    int          `json:"want"`           // how many were asked for
+	Indexes []DrawnIndex `json:"indexes"`
+}
+
+// DrawnIndex is one record of the sample.
+type DrawnIndex struct {
+	Index uint64 `json:"index"`
+	Gone  bool   `json:"gone,omitempty"` // its body is deleted or has expired
+}
+
+// ReceiptPath and OpeningPath are where a sample's files are.
+func ReceiptPath(hash string, index uint64) string {
+	return fmt.Sprintf("receipts/%s/%d", hash, index)
+}
+
+// OpeningPath is where the salts of a record's commitments are: 32 bytes each, the result's
+// first, then the statements' in their order.
+func OpeningPath(hash string, index uint64) string {
+	return fmt.Sprintf("openings/%s/%d", hash, index)
+}
+
+// draw draws again, and checks that nothing was passed over.
+func (v *verifier) draw(*Manifest) error {
+	var d Drawn
+	if err := v.json("draw.json", &d); err != nil {
+		return err
+	}
+	if len(v.keys.Logs) != 1 {
+		return failed("a sample is of one log")
+	}
+	l := v.keys.Logs[0]
+	t := v.logs[l.Hash]
+	head, err := t.VerifyCheckpoint([]byte(d.Head))
+	if err != nil {
+		return err
+	}
+	again, err := register.NewDraw(d.Seed, head)
+	if err != nil {
+		return failed("draw.json: %v", err)
+	}
+	counted, gone := 0, 0
+	for _, x := range d.Indexes {
+		index, more := again.Next()
+		if !more || index != x.Index || counted >= d.Want {
+			return failed("record %d is not what seed and head draw", x.Index)
+		}
+		if x.Gone {
+			gone++
+			continue
+		}
+		body, err := v.receipt(l, index)
+		if err != nil {
+			return err
+		}
+		if d.Kind == "" || body.Kind == d.Kind {
+			counted++
+		}
+		if name := OpeningPath(l.Hash, index); v.list[name].path != "" {
+			if v.used[name] = true; v.list[name].size%trefoil.SaltSize != 0 {
+				return failed("%s is no list of salts", name)
+			}
+		}
+	}
+	if _, more := again.Next(); more && counted < d.Want {
+		return failed("%d records were drawn where %d were asked for", counted, d.Want)
+	}
+	kind := "records"
+	if d.Kind != "" {
+		kind = string(d.Kind) + " records"
+	}
+	v.prove("%d %s were drawn by seed and head of %s at size %d, in this order, none passed over; the bodies of %d more are gone", counted, kind, l.Origin, head.Size, gone)
+	v.caveat("that the seed was not known before the head was fixed: the inspector knows")
+	v.caveat("what statements and results were: the openings show it beside the text or the bytes, in the region")
+	return nil
+}
+
+// receipt checks the receipt of one record.
+func (v *verifier) receipt(l LogKey, index uint64) (*trefoil.Body, error) {
+	name := ReceiptPath(l.Hash, index)
+	raw, err := v.read(name)
+	if err != nil {
+		return nil, err
+	}
+	r, err := trefoil.ParseReceipt(raw)
+	if err != nil {
+		return nil, failed("%s: %v", name, err)
+	}
+	body, err := v.logs[l.Hash].VerifyReceipt(r)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", name, err)
+	}
+	p, err := trefoil.ParseProof(r.Proof)
+	if err != nil || p.Index != index || body.Origin != l.Origin {
+		return nil, failed("%s is the receipt of another record", name)
+	}
+	return body, nil
+}
