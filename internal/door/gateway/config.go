@@ -27,6 +27,7 @@ type Config struct {
 	Recorder   Recorder
 	Accountant Accountant // nil: statements are counted, not attributed
 	Releases   ReleaseRunner
+	Secrets    SecretKeeper                         // nil: nothing is kept of sessions through the valve
 	Pseudonym  func(id string, at time.Time) string // of staff in refusals before a decision; nil: left out
 
 	// Portable has service sessions served by goroutines though an event loop could be had.

@@ -280,10 +280,17 @@ func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.A
 	}
 	if d.Path == Service {
 		handed = s.startService()
-	} else {
-		s.runRelease()
+		return handed
 	}
-	return handed
+	done, r := g.keepSecrets(h, q.Session)
+	if r != nil {
+		g.refuse(h.conn, d.Access, r)
+		s.sever()
+		return false
+	}
+	defer done()
+	s.runRelease()
+	return false
 }
 
 // judge turns everything but a plain yes into a refusal.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -22,7 +23,8 @@ type hello struct {
 	chain   []*x509.Certificate
 	secure  bool
 	addr    netip.Addr
-	local   bool // from this machine
+	local   bool          // from this machine
+	secrets *bytes.Buffer // of TLS through the valve, until they are kept
 }
 
 // greet reads start-up packets until one asks for a session or a cancel. It reads not one
@@ -89,7 +91,7 @@ func (g *Gateway) encrypt(h *hello, raw net.Conn, ask wire.Ask) *refused {
 
 // secure starts TLS. The count of bytes to the client starts behind it.
 func (g *Gateway) secure(h *hello, raw net.Conn, direct bool) *refused {
-	cfg := overValve(raw, h.live.TLS)
+	cfg := g.overValve(h, raw, h.live.TLS)
 	if direct {
 		cfg = cfg.Clone()
 		cfg.NextProtos = []string{"postgresql"}

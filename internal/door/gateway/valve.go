@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"net"
@@ -98,15 +99,42 @@ func (g *Gateway) fromValve(ctx context.Context, l net.Listener, c net.Conn) boo
 	return true
 }
 
+// SecretKeeper keeps the TLS secrets of release sessions that came through the valve, for
+// audits in the region. lines are of a key log (SSLKEYLOGFILE), valid during the call. done is
+// called at the session's end. After an error the session does not begin.
+type SecretKeeper interface {
+	Keep(session, connection string, lines []byte) (done func(), err error)
+}
+
 // overValve is what TLS is spoken through the valve: 1.3, whose overhead is known and which
-// an audit can open.
-func overValve(raw net.Conn, c *tls.Config) *tls.Config {
-	if valveOf(raw) == "" || c.MinVersion >= tls.VersionTLS13 {
+// an audit can open. Its secrets go into h.secrets if somebody keeps them.
+func (g *Gateway) overValve(h *hello, raw net.Conn, c *tls.Config) *tls.Config {
+	if valveOf(raw) == "" {
 		return c
 	}
 	c = c.Clone()
-	c.MinVersion = tls.VersionTLS13
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS13)
+	if g.c.Secrets != nil {
+		h.secrets = new(bytes.Buffer)
+		c.KeyLogWriter = h.secrets
+	}
 	return c
+}
+
+// keepSecrets makes the secrets of a session through the valve durable before it begins.
+func (g *Gateway) keepSecrets(h *hello, session string) (done func(), r *refused) {
+	if h.secrets == nil {
+		return func() {}, nil
+	}
+	lines := h.secrets.Bytes()
+	done, err := g.c.Secrets.Keep(session, valveOf(h.conn), lines)
+	clear(lines)
+	h.secrets = nil
+	if err != nil {
+		g.c.Logger.Error("session refused: its secrets are not kept", "session", session, "error", err)
+		return nil, refusal(stageOpen, "57P03", reasonUnrecorded, "what an audit of this session needs cannot be kept")
+	}
+	return done, nil
 }
 
 // judgeValve refuses what cannot go through a valve.

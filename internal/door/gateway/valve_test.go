@@ -21,7 +21,7 @@ import (
 var valveKey = bytes.Repeat([]byte{3}, 32)
 
 // valveDoor starts a gateway with a listener for the valve.
-func valveDoor(t *testing.T) (*fixture, string, *tls.Config) {
+func valveDoor(t *testing.T, keeper ...gateway.SecretKeeper) (*fixture, string, *tls.Config) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -31,6 +31,9 @@ func valveDoor(t *testing.T) (*fixture, string, *tls.Config) {
 	f := start(t, func(c *gateway.Config, _ *authoriser) {
 		c.TLS = server
 		c.Listeners = []net.Listener{gateway.ValveListener(l, valveKey)}
+		for _, k := range keeper {
+			c.Secrets = k
+		}
 	})
 	return f, l.Addr().String(), client
 }
@@ -111,8 +114,13 @@ func TestForgedPreambleIsClosed(t *testing.T) {
 	old.At = old.At.Add(-time.Hour)
 	closedWithoutAWord(t, "an old one", dialValve(t, address, old, valveKey))
 	once := valvePreamble(3)
-	dialValve(t, address, once, valveKey).Close()
-	time.Sleep(50 * time.Millisecond) // the first is read before the second
+	first := dialValve(t, address, once, valveKey)
+	if _, err := first.Write(wire.AppendSSLRequest(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(first, make([]byte, 1)); err != nil { // now the first has been read
+		t.Fatal(err)
+	}
 	closedWithoutAWord(t, "one used before", dialValve(t, address, once, valveKey))
 }
 
@@ -150,5 +158,53 @@ func TestThroughTheValve(t *testing.T) {
 	}
 	if _, err := open("aoife", 9, func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }); err == nil {
 		t.Error("TLS 1.2 through the valve succeeds")
+	}
+}
+
+// keeper keeps the secrets of sessions, or cannot.
+type keeper struct {
+	err  error
+	done chan struct{}
+
+	mu    sync.Mutex
+	lines map[string]string // by connection
+}
+
+func (k *keeper) Keep(_, connection string, lines []byte) (func(), error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.lines[connection] = string(lines)
+	return func() { close(k.done) }, k.err
+}
+
+// TestSecretsOfASessionAreKept before it begins; what cannot be audited is not opened.
+func TestSecretsOfASessionAreKept(t *testing.T) {
+	for _, fails := range []error{nil, errors.New("disk full")} {
+		k := &keeper{err: fails, done: make(chan struct{}), lines: map[string]string{}}
+		f, address, client := valveDoor(t, k)
+		target := f.through("aoife")
+		target.TLS, target.Address = client, forward(t, address, valvePreamble(7))
+		conn, _, err := wiretest.Open(target)
+		k.mu.Lock()
+		lines := k.lines[strings.Repeat("0", 30)+"07"]
+		k.mu.Unlock()
+		if !strings.Contains(lines, "SERVER_TRAFFIC_SECRET_0") || !strings.Contains(lines, "SERVER_HANDSHAKE_TRAFFIC_SECRET") {
+			t.Errorf("kept %d bytes of secrets", len(lines))
+		}
+		if fails != nil {
+			if err == nil || !strings.Contains(err.Error(), "57P03") {
+				t.Errorf("a session whose secrets are not kept: %v, want 57P03", err)
+			}
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		conn.Close()
+		select {
+		case <-k.done:
+		case <-time.After(time.Minute):
+			t.Error("the keeper is not told of the session's end")
+		}
 	}
 }

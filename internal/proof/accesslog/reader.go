@@ -45,6 +45,19 @@ func (r *Reader) Body(index uint64) (trefoil.Record, string, error) {
 	return r.store.body(index)
 }
 
+// Opening returns the salts of a record's commitments, for an audit at the site. ErrNoBody: gone.
+func (r *Reader) Opening(index uint64) ([]byte, error) {
+	if err := r.refresh(index); err != nil {
+		return nil, err
+	}
+	e, _, err := r.store.read(r.store.bodies, index)
+	if err != nil {
+		return nil, err
+	}
+	_, opening, err := e.record()
+	return opening, err
+}
+
 // Receipt returns everything that checks record index offline, under the published checkpoint.
 func (r *Reader) Receipt(ctx context.Context, index uint64) (*trefoil.Receipt, error) {
 	if err := r.refresh(index); err != nil {

@@ -1,11 +1,16 @@
 package valve
 
 import (
+	"errors"
+	"log/slog"
 	"net"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/credit"
+	"github.com/trefoil-eu/trefoil/internal/proof/valve/kept"
 )
 
 const mib = 1 << 20
@@ -30,7 +35,7 @@ func TestReleaseBeforeThePermitIsStopped(t *testing.T) {
 // TestMoreThanPermittedIsStopped: what was permitted passes whole, what is beyond it waits,
 // and passes when its permit comes.
 func TestMoreThanPermittedIsStopped(t *testing.T) {
-	p := newPlace(t, Limits{Hold: 5 * time.Second})
+	p := newPlace(t, Limits{Hold: time.Minute})
 	x := p.connect()
 	first := credit.Line{Allowance: 1000, Bytes: mib, Releases: 2}
 	p.monitor.credit(x.said.Name(), first.Allowance, first.Bytes, first.Releases)
@@ -59,7 +64,7 @@ func TestCreditOfAnotherConnection(t *testing.T) {
 
 // TestMonitorGoneHoldsEverything, and what was permitted passes once it is back.
 func TestMonitorGoneHoldsEverything(t *testing.T) {
-	p := newPlace(t, Limits{Hold: 15 * time.Second})
+	p := newPlace(t, Limits{Hold: time.Minute})
 	x := p.connect()
 	p.monitor.credit(x.said.Name(), 0, mib, 1)
 	x.send(8192)
@@ -79,7 +84,7 @@ func TestMonitorGoneHoldsEverything(t *testing.T) {
 
 // TestStopDuringARelease: at most the last words pass after a stop, in all.
 func TestStopDuringARelease(t *testing.T) {
-	p := newPlace(t, Limits{Hold: 15 * time.Second})
+	p := newPlace(t, Limits{Hold: time.Minute})
 	x := p.connect()
 	p.monitor.credit(x.said.Name(), 0, 64*mib, 1)
 	x.send(mib)
@@ -102,7 +107,7 @@ func TestStopDuringARelease(t *testing.T) {
 
 // TestStoppedForGoodCloses: held bytes do not wait for ever, and the gateway is not blamed.
 func TestStoppedForGoodCloses(t *testing.T) {
-	p := newPlace(t, Limits{Hold: 200 * time.Millisecond})
+	p := newPlace(t, Limits{Hold: 3 * time.Second})
 	x := p.connect()
 	p.monitor.credit(x.said.Name(), 0, 64*mib, 1)
 	x.send(8192)
@@ -119,23 +124,25 @@ func TestStoppedForGoodCloses(t *testing.T) {
 // TestManyConnectionsThatStall: one address gets its share and no more, and nobody stays who
 // gets no permit.
 func TestManyConnectionsThatStall(t *testing.T) {
-	p := newPlace(t, Limits{Connections: 8, PerAddress: 5, Startup: time.Second})
+	p := newPlace(t, Limits{Connections: 8, PerAddress: 5, Startup: 5 * time.Second})
 	var open []*pair
 	for range 5 {
 		open = append(open, p.connect())
+		if len(open) == 1 {
+			p.monitor.credit(open[0].said.Name(), 100, 0, 0)
+		}
 	}
 	for range 20 {
 		c, err := net.Dial("tcp", p.address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil {
 			t.Error("a connection beyond the bound is served")
 		}
 		c.Close()
 	}
-	p.monitor.credit(open[0].said.Name(), 100, 0, 0)
 	for _, x := range open[1:] {
 		p.until("a connection without a permit is closed", x.ended)
 	}
@@ -202,4 +209,74 @@ func TestUpstreamIsNotBounded(t *testing.T) {
 	}
 	x.send(100)
 	p.stays(x, 100)
+}
+
+// TestOneSessionIsStopped: what was credited to it passes no more, but for the last words; the
+// others go on.
+func TestOneSessionIsStopped(t *testing.T) {
+	p := newPlace(t, Limits{Hold: time.Minute})
+	x, other := p.connect(), p.connect()
+	p.monitor.credit(x.said.Name(), 0, 64*mib, 1)
+	p.monitor.credit(other.said.Name(), 0, 64*mib, 1)
+	x.send(mib)
+	p.stays(x, mib)
+	p.monitor.tell(credit.Line{Kind: credit.Credit, Valve: x.said.Name(), Bytes: 65 * mib, Releases: 2, Held: true})
+	p.until("the session is held", func() bool { return p.valve.heldBy(x.said.Name()) })
+	x.send(mib)
+	p.stays(x, mib+lastWords)
+	other.send(mib)
+	p.stays(other, mib)
+	p.monitor.tell(credit.Line{Kind: credit.State, Stopped: true}) // all, and free again: it stays held
+	p.until("the valve holds", func() bool { return p.valve.Status().Held })
+	p.monitor.tell(credit.Line{Kind: credit.State})
+	p.until("the valve is free", func() bool { return !p.valve.Status().Held })
+	p.stays(x, mib+lastWords)
+	p.monitor.tell(credit.Line{Kind: credit.Credit, Valve: x.said.Name(), Bytes: 65 * mib, Releases: 2})
+	p.stays(x, 2*mib)
+}
+
+// TestKeptBeforeItPasses: what the client has is in the connection's file, with the session's
+// name as the monitor gave it; what cannot be kept does not pass.
+func TestKeptBeforeItPasses(t *testing.T) {
+	session := strings.Repeat("5e", 16)
+	store, err := kept.Open(t.TempDir(), time.Hour, time.Now, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := newPlace(t, Limits{Hold: time.Minute}, store)
+	x := p.connect()
+	if _, err := x.client.Write([]byte("hello")); err != nil {
+		t.Fatal(err)
+	}
+	p.monitor.tell(credit.Line{Kind: credit.Credit, Valve: x.said.Name(), Session: session, Bytes: 3 * mib, Releases: 1})
+	x.send(3 * mib)
+	p.stays(x, 3*mib)
+	path, err := kept.Find(store.Directory(), session, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := kept.Read(path); err != nil || c.Size != 3*mib || c.Whole || c.ID != x.said.Name() || c.Session != session || string(c.Up) != "hello" {
+		t.Errorf("kept %+v, %v", c, err)
+	}
+	x.client.Close()
+	x.gateway.Close()
+	p.until("the connection is closed", func() bool { return p.valve.Status().Open == 0 })
+	if c, err := kept.Read(path); err != nil || !c.Whole {
+		t.Errorf("kept %+v, %v; want it whole", c, err)
+	}
+	if err := os.RemoveAll(store.Directory()); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(store.Directory(), nil, 0o600); err != nil { // no directory can be made there
+		t.Fatal(err)
+	}
+	c, err := net.Dial("tcp", p.address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	_ = c.SetReadDeadline(time.Now().Add(time.Minute))
+	if n, err := c.Read(make([]byte, 1)); n != 0 || err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection that cannot be kept: %d bytes, %v; want it closed", n, err)
+	}
 }

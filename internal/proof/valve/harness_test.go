@@ -15,6 +15,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil/internal/preamble"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/credit"
+	"github.com/trefoil-eu/trefoil/internal/proof/valve/kept"
 )
 
 var testKey = bytes.Repeat([]byte{5}, 32)
@@ -130,7 +131,7 @@ type place struct {
 	guard   *preamble.Guard
 }
 
-func newPlace(t testing.TB, limits Limits) *place {
+func newPlace(t testing.TB, limits Limits, keep ...*kept.Store) *place {
 	t.Helper()
 	p := &place{t: t, monitor: newTeller(t), guard: preamble.NewGuard(testKey, time.Now)}
 	var err error
@@ -142,8 +143,12 @@ func newPlace(t testing.TB, limits Limits) *place {
 		t.Fatal(err)
 	}
 	p.address = l.Addr().String()
-	p.valve, err = New(Config{Listener: l, Gateway: p.gateway.Addr().String(), Key: testKey,
-		Monitor: p.monitor.server.URL, Token: "secret", Handshake: 4096, Limits: limits})
+	c := Config{Listener: l, Gateway: p.gateway.Addr().String(), Key: testKey,
+		Monitor: p.monitor.server.URL, Token: "secret", Handshake: 4096, Limits: limits}
+	for _, s := range keep {
+		c.Keep = s
+	}
+	p.valve, err = New(c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,11 +173,20 @@ func newPlace(t testing.TB, limits Limits) *place {
 
 func (p *place) until(what string, f func() bool) {
 	p.t.Helper()
-	for end := time.Now().Add(20 * time.Second); !f(); time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); !f(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			p.t.Fatalf("not within 20 s: %s", what)
+			p.t.Fatalf("not within a minute: %s", what)
 		}
 	}
+}
+
+// heldBy reports whether a connection is held.
+func (v *Valve) heldBy(id string) bool {
+	v.book.mu.Lock()
+	a := v.book.open[id]
+	v.book.mu.Unlock()
+	_, _, _, held := a.figures()
+	return held
 }
 
 // pair is one connection: its client, and the gateway's end of it.
@@ -193,7 +207,7 @@ func (p *place) connect() *pair {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	_ = p.gateway.(*net.TCPListener).SetDeadline(time.Now().Add(10 * time.Second))
+	_ = p.gateway.(*net.TCPListener).SetDeadline(time.Now().Add(time.Minute))
 	g, err := p.gateway.Accept()
 	if err != nil {
 		p.t.Fatal(err)

@@ -52,6 +52,9 @@ func Open(dir string, keep time.Duration, now func() time.Time, logger *slog.Log
 	return &Store{dir: dir, keep: keep, now: now, logger: logger, open: map[*File]bool{}}, nil
 }
 
+// Directory is where the files are.
+func (s *Store) Directory() string { return s.dir }
+
 // File is one connection's. Its methods may be called from several goroutines.
 type File struct {
 	s    *Store
