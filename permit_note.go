@@ -2,6 +2,7 @@ package trefoil
 
 import (
 	"encoding/base64"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"strconv"
@@ -73,4 +74,23 @@ func parsePermit(text string) (Permit, error) {
 		return Permit{}, errPermitFormat
 	}
 	return p, nil
+}
+
+// UncheckedPermit reads a permit that carries one signature, of the key name with that key hash,
+// and returns what is signed and the signature, which the caller must check: many of them at once
+// are checked faster than each. It fails on what has another form, though OpenPermit may take it.
+func UncheckedPermit(text, name string, hash uint32) (p Permit, message, signature []byte, err error) {
+	if len(text) > maxPermitSize {
+		return Permit{}, nil, nil, fmt.Errorf("read permit: %d bytes, more than %d", len(text), maxPermitSize)
+	}
+	body, line, ok := strings.Cut(text, "\n\n\u2014 "+name+" ")
+	sig, ended := strings.CutSuffix(line, "\n")
+	raw, err := base64.StdEncoding.Strict().DecodeString(sig)
+	if !ok || !ended || err != nil || len(raw) != 4+64 || binary.BigEndian.Uint32(raw) != hash || strings.ContainsAny(sig, "\r\n") {
+		return Permit{}, nil, nil, fmt.Errorf("read permit: %w", errPermitFormat)
+	}
+	if p, err = parsePermit(body + "\n"); err != nil {
+		return Permit{}, nil, nil, fmt.Errorf("read permit: %w", err)
+	}
+	return p, []byte(body + "\n"), raw[4:], nil
 }
