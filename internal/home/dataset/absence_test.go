@@ -85,6 +85,7 @@ func utf16le(s string) []byte {
 // TestCanariesAreNowhereInTheCluster searches every file of the dataset cluster, WAL, logs
 // and temporary files included, after it found the same values at the source.
 func TestCanariesAreNowhereInTheCluster(t *testing.T) {
+	t.Parallel()
 	f := setup(t, canarySource, canaryCatalog, strings.Replace(canaryDatasets, "CLUSTER", "outside", 1))
 	f.build()
 	f.target.Exec(t, f.target.SuperuserDSN(f.name), "SELECT count(*) FROM app.person p JOIN app.message m ON m.person = p.id", "CHECKPOINT")
@@ -139,6 +140,7 @@ func search(t *testing.T, dir string, what map[string][]byte) map[string]bool {
 // TestWithheldValuesDoNotInterfere builds from two sources that differ only in withheld
 // values: their dumps are equal to the byte.
 func TestWithheldValuesDoNotInterfere(t *testing.T) {
+	t.Parallel()
 	dump := func(change string) string {
 		f := setup(t, canarySource+change, canaryCatalog, strings.Replace(canaryDatasets, "CLUSTER", "outside", 1))
 		for _, key := range []string{"pseudonyms.key", "digests.key"} { // both with the same keys

@@ -86,6 +86,7 @@ datasets:
 `
 
 func TestBuildHoldsFormsAndJoins(t *testing.T) {
+	t.Parallel()
 	f := setup(t, shop, shopCatalog, strings.Replace(shopDatasets, "doc, form: clear,", "doc,", 1))
 	r := f.build()
 	t.Logf("%+v", r)

@@ -10,7 +10,8 @@ import (
 // A dataset that left the file, one that is defined and does not follow, and a slot of which
 // nobody here knows: the first two go at the start of following, the last stays.
 func TestSlotsThatNobodyFollowsAreRemovedAndNoOthers(t *testing.T) {
-	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
+	t.Parallel()
+	f, conn := flowingTo(t, ownCluster(t), shop, shopCatalog, shopDatasets)
 	ctx := testContext(t)
 	slots := func() string {
 		found, err := flow.Slots(ctx, conn)
@@ -70,7 +71,8 @@ func TestSlotsThatNobodyFollowsAreRemovedAndNoOthers(t *testing.T) {
 }
 
 func TestTheSlotOfADatasetThatDoesNotFollowIsRemoved(t *testing.T) {
-	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
+	t.Parallel()
+	f, conn := flowingTo(t, ownCluster(t), shop, shopCatalog, shopDatasets)
 	ctx := testContext(t)
 	if err := flow.CreateSlot(ctx, conn, flow.SlotName(f.name)); err != nil {
 		t.Fatal(err)

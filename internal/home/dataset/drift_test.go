@@ -79,6 +79,7 @@ func (f *fixture) drifted(kind DriftKind, what string) bool {
 // The e-mail takes the name of a column that is held in clear: neither the flow nor the build
 // that follows may read it under that name, until somebody has looked.
 func TestAnEmailRenamedIntoAClearColumnIsNeverShown(t *testing.T) {
+	t.Parallel()
 	f, conn := rooted(t)
 	f.follow()
 	f.caughtUp(conn)
@@ -111,7 +112,7 @@ func TestAnEmailRenamedIntoAClearColumnIsNeverShown(t *testing.T) {
 func (f *fixture) plain() error {
 	f.t.Helper()
 	_, _, err := f.open(renamedCatalog, renamedDatasets, nil).Build(testContext(f.t), f.name)
-	for deadline := time.Now().Add(20 * time.Second); err != nil && strings.Contains(err.Error(), ErrBusy.Error()) && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(patience); err != nil && strings.Contains(err.Error(), ErrBusy.Error()) && time.Now().Before(deadline); {
 		time.Sleep(20 * time.Millisecond)
 		_, _, err = f.open(renamedCatalog, renamedDatasets, nil).Build(testContext(f.t), f.name)
 	}
@@ -121,6 +122,7 @@ func (f *fixture) plain() error {
 // Swapped, written, and swapped back while nobody looked: what the stream carries under the
 // name was the e-mail for a time.
 func TestColumnsSwappedByRenameAndBackBetweenTwoBatchesShowNothing(t *testing.T) {
+	t.Parallel()
 	f, conn := rooted(t)
 	stop := f.follow()
 	f.caughtUp(conn)
@@ -151,6 +153,7 @@ func TestColumnsSwappedByRenameAndBackBetweenTwoBatchesShowNothing(t *testing.T)
 // A rename between a build's plan and its reading of the table: names are resolved as of now,
 // rows as of the snapshot.
 func TestAColumnRenamedWhileABuildRunsIsNotReadInTheOthersForm(t *testing.T) {
+	t.Parallel()
 	f := setup(t, renamed, renamedCatalog, renamedDatasets)
 	conn := f.source.Connect(t, f.dsn)
 	b := f.open(renamedCatalog, renamedDatasets, nil)
@@ -166,6 +169,7 @@ func TestAColumnRenamedWhileABuildRunsIsNotReadInTheOthersForm(t *testing.T) {
 }
 
 func TestDriftIsReported(t *testing.T) {
+	t.Parallel()
 	f, conn := rooted(t)
 	f.b.cfg.WatchEvery = 100 * time.Millisecond
 	f.follow()
@@ -232,6 +236,7 @@ func TestDriftIsReported(t *testing.T) {
 // A table that left the publication, or a publication that left: the dataset stands and says
 // why, and goes on once it is mended.
 func TestATableDroppedFromThePublicationIsNoticed(t *testing.T) {
+	t.Parallel()
 	f, conn := rooted(t)
 	sourceDo(t, conn, "DROP PUBLICATION trefoil", "CREATE PUBLICATION trefoil FOR TABLE app.person, app.visit WITH (publish_via_partition_root = true)")
 	f.follow()

@@ -78,6 +78,7 @@ func (f *fixture) stands(rows string) {
 }
 
 func TestSourceThatDiesDuringABuildLeavesTheDatasetAlone(t *testing.T) {
+	t.Parallel()
 	source := pgtest.Private(t)
 	f := setupOn(t, source, source.SuperuserDSN("postgres"), datasetCluster(t), small, smallCatalog, smallDatasets)
 	f.build()
@@ -96,6 +97,7 @@ func TestSourceThatDiesDuringABuildLeavesTheDatasetAlone(t *testing.T) {
 }
 
 func TestCancelledBuildLeavesTheDatasetAlone(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	f.build()
 	ctx, cancel := context.WithCancel(testContext(t))
@@ -106,6 +108,7 @@ func TestCancelledBuildLeavesTheDatasetAlone(t *testing.T) {
 }
 
 func TestTwoBuildsAtOnceAreRefused(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	ctx := testContext(t)
 	var second error
@@ -122,6 +125,7 @@ func TestTwoBuildsAtOnceAreRefused(t *testing.T) {
 // TestLeftoversOfAKilledBuildAreCleared plays what kill -9 leaves: shadow schemas, and a
 // session that is still at work in them.
 func TestLeftoversOfAKilledBuildAreCleared(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	f.build()
 	ctx := testContext(t)
@@ -142,6 +146,7 @@ func TestLeftoversOfAKilledBuildAreCleared(t *testing.T) {
 }
 
 func TestFullSpillDiskFailsClearly(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	f.build()
 	b := f.open(smallCatalog, smallDatasets, func(c *Config) { c.SpillDir, c.MemoryBytes = filepath.Join(f.dir, "gone"), 1 })
@@ -162,7 +167,8 @@ func TestFullSpillDiskFailsClearly(t *testing.T) {
 func (w *work) budget(n int64) *atomic.Int64 { w.memory.Store(n); return &w.memory }
 
 func TestLatin1SourceIsHeldInUTF8(t *testing.T) {
-	source := pgtest.Start(t)
+	t.Parallel()
+	source := sourceCluster(t)
 	dsn := source.DatabaseWith(t, "TEMPLATE template0 ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C'")
 	f := setupOn(t, source, dsn, datasetCluster(t), small+"UPDATE app.visit SET note = U&'\\00c5got S\\00f8rlie \\00e9';", smallCatalog, smallDatasets)
 	f.build()
@@ -173,6 +179,7 @@ func TestLatin1SourceIsHeldInUTF8(t *testing.T) {
 }
 
 func TestTamperedDatasetsAreFound(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	f.build()
 	f.verified()
@@ -205,6 +212,7 @@ func TestTamperedDatasetsAreFound(t *testing.T) {
 }
 
 func TestOpenSessionsGoOnThroughASwap(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	f.build()
 	ctx := testContext(t)
@@ -255,6 +263,7 @@ func TestOpenSessionsGoOnThroughASwap(t *testing.T) {
 }
 
 func TestPrincipalsReadTheirDatasetAndNothingElse(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	r := f.build()
 	ctx := testContext(t)
@@ -314,6 +323,7 @@ func (m *memory) Record(_ context.Context, b trefoil.CatalogBody) error {
 }
 
 func TestEveryActIsRecorded(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	rec := &memory{}
 	f.b = f.open(smallCatalog, smallDatasets, func(c *Config) { c.Recorder = rec })
@@ -338,6 +348,7 @@ func TestEveryActIsRecorded(t *testing.T) {
 }
 
 func TestClearDatasetIsRefusedOutside(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, strings.Replace(smallDatasets, "cluster: inside", "cluster: outside", 1))
 	b := f.open(smallCatalog, strings.Replace(strings.Replace(smallDatasets, "cluster: inside", "cluster: outside", 1), "{name: id, form: pseudonymised}", "{name: id, form: clear}", 1), nil)
 	if _, _, err := b.Build(testContext(t), f.name); err == nil || !strings.Contains(err.Error(), "outside") {
@@ -350,6 +361,7 @@ func TestClearDatasetIsRefusedOutside(t *testing.T) {
 }
 
 func TestErrorsRepeatNoValue(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	conn := f.source.Connect(t, f.dsn)
 	_, err := conn.Exec(testContext(t), "INSERT INTO app.person VALUES (1, 'SECRET', 'x')")

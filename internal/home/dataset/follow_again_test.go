@@ -10,6 +10,7 @@ import (
 // A follower that ends before its first batch, again and again, tells the source nothing that
 // would make the next one take it for another.
 func TestStartingAgainAndAgainBuildsNothing(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, small, smallCatalog, smallDatasets)
 	stop := f.follow()
 	f.caughtUp(conn)

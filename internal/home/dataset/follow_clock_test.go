@@ -105,6 +105,7 @@ func stepped(t *testing.T) (*pgtest.Cluster, func(time.Duration)) {
 // The source's clock jumps two months ahead, and back: what depends on the time follows it both
 // ways, what changes meanwhile comes, and nobody is told that the rows are fresher than they are.
 func TestClockStepsAtTheSource(t *testing.T) {
+	t.Parallel()
 	source, step := stepped(t)
 	f := setupOn(t, source, source.SuperuserDSN("postgres"), datasetCluster(t), web, webCatalog, webDataset("residence: [EEA]", "person: id plan"))
 	conn := source.Connect(t, f.dsn)

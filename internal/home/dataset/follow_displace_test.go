@@ -10,6 +10,7 @@ import (
 // A value that must be unique passed to a row whose turn comes before that of the row which had it:
 // as it does when rows were looked at, and the stream before that is read again.
 func TestAUniqueValueWhoseHolderComesLater(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, `CREATE SCHEMA app; CREATE TABLE app.person (id int PRIMARY KEY, country text, email text UNIQUE);
 		INSERT INTO app.person SELECT i, 'IE', 'm' || i FROM generate_series(1, 9) i;`,
 		wholeCatalog("person: {table: app.person, key: id, residence: country}\ntables:\n  - table: app.person\n    subject: {self: true}\n    columns:\n"+

@@ -7,10 +7,11 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
 )
@@ -25,6 +26,7 @@ const celledDatasets = "version: 1\ndatasets:\n  - name: NAME\n    cluster: outs
 
 // Whoever looks at any moment, while persons come, go and change, sees no cell below k.
 func TestNoCommitLeavesASmallCell(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, celled, celledCatalog, celledDatasets)
 	f.follow()
 	f.caughtUp(conn)
@@ -57,47 +59,67 @@ func TestNoCommitLeavesASmallCell(t *testing.T) {
 }
 
 func TestProtectionThatRunsOutByTimeAloneEndsMembership(t *testing.T) {
-	f, conn := flowing(t, celled+"UPDATE app.person SET country = 'US', was = 'IE', moved = now() - interval '24 months' + interval '4 seconds' WHERE id <= 3;",
+	t.Parallel()
+	f, conn := flowing(t, celled+"UPDATE app.person SET country = 'US', was = 'IE', moved = now() - interval '24 months' + interval '1 hour' WHERE id <= 3;",
 		celledCatalog, celledDatasets)
 	stop := f.follow()
 	f.caughtUp(conn)
 	if got := f.one("SELECT count(*) FROM app.person"); got != "100" {
-		t.Skipf("the machine is too slow to see them before they go: %s", got)
+		t.Fatalf("%s persons, while protection of three goes on", got)
 	}
 	stop()
-	time.Sleep(4 * time.Second)
-	f.target.Exec(t, f.target.SuperuserDSN(f.name), "UPDATE trefoil_info.flow SET swept_at = swept_at - interval '2 hours'") // an hour passes
+	f.b.pace.ahead = 2 * time.Hour
 	f.follow()
 	f.until(func() bool { return f.one("SELECT count(*) FROM app.person") == "97" })
 }
 
 func TestFollowingIsNotRebuildingAndReadsByIndex(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop+"CREATE INDEX ON app.person (country); CREATE INDEX ON \"Sales\".\"Order\" (referrer); CREATE INDEX ON \"Sales\".\"Order\" (parent);", shopCatalog, shopDatasets)
 	f.follow()
 	f.caughtUp(conn)
-	scans := func() int {
-		time.Sleep(1100 * time.Millisecond) // statistics are a second late
-		n, err := strconv.Atoi(rows(t, conn, "SELECT sum(seq_scan)::bigint FROM pg_stat_user_tables")[0])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return n
-	}
-	before := scans()
 	sourceDo(t, conn, "SET enable_seqscan = off")
-	for i := range 20 {
-		sourceDo(t, conn, fmt.Sprintf("UPDATE app.person SET plan = 'pro', country = '%s' WHERE id = %d", []string{"IE", "US"}[i%2], 1+i%7), // enter and leave
-			fmt.Sprintf(`INSERT INTO "Sales"."Order" VALUES (%d, 4, 1, NULL, 1)`, 2000+i), fmt.Sprintf(`UPDATE "Sales"."Order" SET amount = 7 WHERE "Id" = %d`, 11+i))
-		time.Sleep(30 * time.Millisecond)
-	}
-	f.caughtUp(conn)
-	if after := scans(); after != before {
-		t.Errorf("%d scans of whole tables while following", after-before)
-	}
+	n := 0
+	f.noScans(conn, "", func() {
+		for i := range 20 {
+			n++
+			sourceDo(t, conn, fmt.Sprintf("UPDATE app.person SET plan = 'pro', country = '%s' WHERE id = %d", []string{"IE", "US"}[i%2], 1+i%7), // enter and leave
+				fmt.Sprintf(`INSERT INTO "Sales"."Order" VALUES (%d, 4, 1, NULL, 1)`, 2000+n), fmt.Sprintf(`UPDATE "Sales"."Order" SET amount = 7 WHERE "Id" = %d`, 11+i))
+			time.Sleep(30 * time.Millisecond)
+		}
+		f.caughtUp(conn)
+	})
 	f.verified()
 }
 
+// noScans fails when work reads whole tables of the source, but for some. Statistics come late, those of a
+// session that ended too: what an earlier one did may show in a later window, so it is looked
+// again, and what work does shows in each.
+func (f *fixture) noScans(conn *pgx.Conn, but string, work func()) {
+	f.t.Helper()
+	scans := func() (out string) {
+		for same := 0; same < 3; {
+			time.Sleep(500 * time.Millisecond)
+			now := rows(f.t, conn, "SELECT coalesce(string_agg(relname || ' ' || seq_scan, ', ' ORDER BY relname), '') FROM pg_stat_user_tables WHERE relname <> '"+but+"'")[0]
+			if same++; now != out {
+				out, same = now, 0
+			}
+		}
+		return out
+	}
+	var before, after string
+	for range 3 {
+		before = scans()
+		work()
+		if after = scans(); after == before {
+			return
+		}
+	}
+	f.t.Errorf("whole tables are read: %s, before %s", after, before)
+}
+
 func TestSchemaChanges(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
 	f.follow()
 	f.caughtUp(conn)
@@ -145,6 +167,7 @@ func TestSchemaChanges(t *testing.T) {
 }
 
 func TestCareForTheSource(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
 	built := func() time.Time {
 		i, err := f.b.Info(testContext(t), f.name)
@@ -196,6 +219,7 @@ func TestCareForTheSource(t *testing.T) {
 }
 
 func TestWhatCannotBeFollowedIsSaid(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
 	for _, c := range []struct{ do, undo, want string }{
 		{"DROP PUBLICATION trefoil", "CREATE PUBLICATION trefoil FOR ALL TABLES", "CREATE PUBLICATION trefoil FOR TABLE"},
@@ -231,6 +255,7 @@ func TestWhatCannotBeFollowedIsSaid(t *testing.T) {
 
 // What no definition names, and rows depend on: a list that changed while nothing followed.
 func TestAListOfSubjectsThatChangedIsNotFollowedOn(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, web, webCatalog, webDataset("subjects: list.txt", "person: id plan", "account: tenant no owner"))
 	write := func(text string) {
 		if err := os.WriteFile(filepath.Join(f.dir, "list.txt"), []byte(text), 0o600); err != nil {

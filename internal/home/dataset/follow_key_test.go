@@ -23,6 +23,7 @@ const partedDatasets = "version: 1\ndatasets:\n  - name: NAME\n    cluster: outs
 
 // The primary key of a partitioned table holds the time, which a pseudonymised dataset coarsens.
 func TestATableWhoseKeyHoldsACoarsenedTimeFollowsByTheRest(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, parted, strings.Replace(partedCatalog, "    key: [id]\n", "", 1), partedDatasets)
 	sourceDo(t, conn, "ALTER PUBLICATION trefoil SET (publish_via_partition_root = true)")
 	if err := f.b.Follow(testContext(t), f.name); err == nil || !strings.Contains(err.Error(), "give the table a key in the catalog") {

@@ -19,6 +19,7 @@ var friendsCatalog = wholeCatalog("person: {table: app.person, key: id, residenc
 // References that no constraint guards may lead nowhere, and later somewhere: within a circle of
 // references, and from a table to another.
 func TestOrphansComeAndGoWithWhatTheyReferTo(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, friends, friendsCatalog, webDataset("residence: [EEA]", "person: id friend", "click: id person page"))
 	f.follow()
 	f.caughtUp(conn)

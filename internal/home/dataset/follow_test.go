@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/trefoil-eu/trefoil/internal/home/flow"
+	"github.com/trefoil-eu/trefoil/internal/testkit/pgtest"
 )
 
 // testWriter gives a log to the test.
@@ -23,7 +24,13 @@ func (w testWriter) Write(p []byte) (int, error) {
 // flowing is a fixture whose dataset may follow.
 func flowing(t *testing.T, statements, cat, datasets string) (*fixture, *pgx.Conn) {
 	t.Helper()
-	f := setup(t, statements, cat, datasets)
+	return flowingTo(t, datasetCluster(t), statements, cat, datasets)
+}
+
+func flowingTo(t *testing.T, target *pgtest.Cluster, statements, cat, datasets string) (*fixture, *pgx.Conn) {
+	t.Helper()
+	source := sourceCluster(t)
+	f := setupOn(t, source, source.Database(t), target, statements, cat, datasets)
 	conn := f.source.Connect(t, f.dsn)
 	sourceDo(t, conn, "DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET synchronous_commit = on', current_database()); END $$",
 		"SET synchronous_commit = on", "CREATE PUBLICATION trefoil FOR ALL TABLES")
@@ -63,7 +70,7 @@ func (f *fixture) follow() (stop func()) {
 			if err != nil {
 				f.t.Error(err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			f.t.Error("the flow does not end")
 		}
 	}
@@ -78,15 +85,28 @@ func (f *fixture) caughtUp(conn *pgx.Conn) {
 	if err := conn.QueryRow(testContext(f.t), "SELECT clock_timestamp()").Scan(&now); err != nil {
 		f.t.Fatal(err)
 	}
+	var asked *pgx.Conn // kept: a connection costs more than the answer
+	defer func() {
+		if asked != nil {
+			closeConn(asked)
+		}
+	}()
 	f.until(func() bool {
-		s, err := f.b.Flow(testContext(f.t), f.name)
+		if asked == nil || asked.IsClosed() {
+			var err error
+			if asked, err = f.b.open(testContext(f.t), f.name); err != nil {
+				asked = nil
+				return false
+			}
+		}
+		s, err := readFlow(testContext(f.t), asked)
 		return err == nil && s != nil && s.State == following && s.FreshAsOf.After(now)
 	})
 }
 
 func (f *fixture) until(ok func() bool) {
 	f.t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s, err := f.b.Flow(testContext(f.t), f.name)
 			f.t.Fatalf("it does not come to that: %+v, %v", s, err)
@@ -95,6 +115,7 @@ func (f *fixture) until(ok func() bool) {
 }
 
 func TestADatasetFollowsItsSource(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
 	f.follow()
 	f.caughtUp(conn)

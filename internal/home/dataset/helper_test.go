@@ -3,10 +3,12 @@ package dataset
 import (
 	"bytes"
 	"context"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,6 +22,12 @@ import (
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(followEnv); dir != "" {
 		os.Exit(followAsChild(dir))
+	}
+	flag.Parse()
+	given := false
+	flag.Visit(func(f *flag.Flag) { given = given || f.Name == "test.parallel" })
+	if !given { // they wait for servers more than they work
+		_ = flag.Set("test.parallel", "6")
 	}
 	os.Exit(pgtest.Main(m))
 }
@@ -46,35 +54,65 @@ type fixture struct {
 	dir    string
 	name   string
 	b      *Builder
+
+	kept   *pgx.Conn // asks the dataset called keptOf, as superuser
+	keptOf string
 }
 
 func testContext(t testing.TB) context.Context {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
+// patience bounds what a test waits for. It says nothing of how long that takes: the machine may be slow and busy.
+const patience = 3 * time.Minute
+
+// datasetCluster is the dataset cluster that the tests share.
 func datasetCluster(t *testing.T) *pgtest.Cluster {
 	t.Helper()
-	c := pgtest.Start(t, targetOptions()...)
-	if prepared == c {
+	c := pgtest.Start(t, append(targetOptions(), pgtest.WithSetting("max_connections", "300"))...)
+	prepared.mu.Lock()
+	defer prepared.mu.Unlock()
+	if prepared.c == c {
 		return c
 	}
 	if err := postgres.PrepareDatasetCluster(testContext(t), c.Cluster, stewardPassword); err != nil {
 		t.Fatal(err)
 	}
-	prepared = c
+	prepared.c = c
 	return c
 }
 
-// prepared is the shared dataset cluster once its roles are made. Tests here are not parallel.
-var prepared *pgtest.Cluster
+// ownCluster is a dataset cluster of this test's own, for what looks at all of a cluster's datasets.
+func ownCluster(t *testing.T) *pgtest.Cluster {
+	t.Helper()
+	c := pgtest.Private(t, targetOptions()...)
+	if err := postgres.PrepareDatasetCluster(testContext(t), c.Cluster, stewardPassword); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// prepared is the shared dataset cluster once its roles are made.
+var prepared struct {
+	mu sync.Mutex
+	c  *pgtest.Cluster
+}
+
+// sourceCluster is the source that the tests share, each with a database of its own: all of them
+// write to its log, and wait for each other's transactions when they make a slot.
+func sourceCluster(t *testing.T, more ...pgtest.Option) *pgtest.Cluster {
+	t.Helper()
+	return pgtest.Start(t, append(more, pgtest.WithSetting("max_connections", "300"), pgtest.WithSetting("max_wal_senders", "40"),
+		pgtest.WithSetting("max_replication_slots", "40"))...)
+}
 
 // setup runs the statements at a new source and makes a builder from the texts of its
 // files. NAME in datasets stands for a name of this test's own.
 func setup(t *testing.T, statements, cat, datasets string) *fixture {
 	t.Helper()
-	source := pgtest.Start(t)
+	source := sourceCluster(t)
 	return setupOn(t, source, source.Database(t), datasetCluster(t), statements, cat, datasets)
 }
 
@@ -124,6 +162,7 @@ func (f *fixture) open(cat, datasets string, change func(*Config)) *Builder {
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	b.pace.idle, b.pace.retry, b.pace.lists = 100*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 	return b
 }
 
@@ -172,10 +211,17 @@ func rows(t *testing.T, conn *pgx.Conn, sql string) []string {
 	return strings.Split(strings.ReplaceAll(text, "\t", "|"), "\n")
 }
 
+// rows asks on a connection that is kept: who waits asks often.
 func (f *fixture) rows(sql string) []string {
 	f.t.Helper()
-	return rows(f.t, f.connect(""), sql)
+	if f.kept == nil || f.keptOf != f.name || f.kept.IsClosed() || f.kept.Ping(testContext(f.t)) != nil {
+		f.kept, f.keptOf = f.connect(""), f.name
+	}
+	return rows(f.t, f.kept, sql)
 }
+
+// built says when what stands was built.
+func (f *fixture) builtAt() string { return f.one("SELECT built_at FROM trefoil_info.dataset") }
 
 func (f *fixture) one(sql string) string {
 	f.t.Helper()

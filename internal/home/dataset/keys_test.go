@@ -20,6 +20,7 @@ func (f *fixture) next(cat, datasets string, epoch int) {
 
 // Known before: a new epoch alone left a dataset's definition as it was, so nobody outside saw it.
 func TestANewEpochIsAnotherDefinition(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, smallDatasets)
 	_, first, err := f.b.Define(f.name)
 	if err != nil {
@@ -33,6 +34,7 @@ func TestANewEpochIsAnotherDefinition(t *testing.T) {
 }
 
 func TestRotationPseudonymisesAnewBesideWhatStands(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, small, smallCatalog, smallDatasets)
 	stop := f.follow()
 	f.caughtUp(conn)
@@ -78,6 +80,7 @@ func TestRotationPseudonymisesAnewBesideWhatStands(t *testing.T) {
 }
 
 func TestADestroyedKeyEndsWhatWasMadeWithIt(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, small, smallCatalog, smallDatasets)
 	f.follow()
 	f.caughtUp(conn)

@@ -13,6 +13,7 @@ import (
 // Somebody objects, or asks for restriction: all rows that lead to them leave every dataset that
 // follows, within seconds and without a build; they come back when it is lifted.
 func TestARestrictedSubjectLeavesADatasetThatFollows(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop, shopCatalog, shopDatasets)
 	var now atomic.Pointer[[]string]
 	now.Store(&[]string{"99999"})
@@ -49,6 +50,7 @@ func TestARestrictedSubjectLeavesADatasetThatFollows(t *testing.T) {
 }
 
 func TestAListOfSubjectsIsReadAgainWhileFollowing(t *testing.T) {
+	t.Parallel()
 	f, conn := flowing(t, shop, shopCatalog, strings.Replace(shopDatasets, "rows: {residence: [EEA, GB, CH]}", "rows: {subjects: list.txt}", 1))
 	list := filepath.Join(f.dir, "list.txt")
 	write := func(text string) {
@@ -74,6 +76,7 @@ func TestAListOfSubjectsIsReadAgainWhileFollowing(t *testing.T) {
 
 // Nobody knows who is restricted: nothing is built, rather than everybody's rows.
 func TestWithoutAnAnswerAboutRestrictionsNothingIsBuilt(t *testing.T) {
+	t.Parallel()
 	f := setup(t, shop, shopCatalog, shopDatasets)
 	f.b.cfg.Restricted = func(context.Context, string, string) ([]string, error) { return nil, errors.New("the store is away") }
 	if _, err := f.b.BuildReport(testContext(t), f.name); err == nil || !strings.Contains(err.Error(), "restricted") {

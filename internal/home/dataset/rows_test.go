@@ -52,6 +52,7 @@ func webDataset(rows string, tables ...string) string {
 }
 
 func TestRowsAreChosenAndFollowed(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		name, rows string
 		tables     []string
@@ -79,6 +80,7 @@ func TestRowsAreChosenAndFollowed(t *testing.T) {
 			"SELECT count(*) FROM app.event": "240", `SELECT count(*) > 100 FROM app."Event 24"`: "t", "SELECT relkind FROM pg_class WHERE oid = 'app.event'::regclass": "p"}, 160, 0},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
 			f := setup(t, web, webCatalog, webDataset(c.rows, c.tables...))
 			if err := os.WriteFile(filepath.Join(f.dir, "list.txt"), []byte("3\n# a remark\n 7 \n12345\n"), 0o600); err != nil {
 				t.Fatal(err)
@@ -103,6 +105,7 @@ func TestRowsAreChosenAndFollowed(t *testing.T) {
 }
 
 func TestSmallCellsLoseTheirColumns(t *testing.T) {
+	t.Parallel()
 	statements := `CREATE SCHEMA app; CREATE TABLE app.person (id int PRIMARY KEY, country text NOT NULL, plan text NOT NULL);
 		INSERT INTO app.person SELECT i, CASE WHEN i <= 60 THEN 'IE' WHEN i <= 90 THEN 'NO' WHEN i <= 97 THEN 'FR' ELSE 'DE' END, CASE WHEN i <= 30 THEN 'pro' ELSE 'free' END FROM generate_series(1, LAST) i;`
 	cat := wholeCatalog("person: {table: app.person, key: id, residence: country}\ntables:\n  - table: app.person\n    subject: {self: true}\n    columns:\n" +
@@ -130,6 +133,7 @@ func TestSmallCellsLoseTheirColumns(t *testing.T) {
 }
 
 func TestRowsThatSpillComeBackInOrder(t *testing.T) {
+	t.Parallel()
 	f := setup(t, strings.Replace(small, "generate_series(1, 400)", "generate_series(1, 60000)", 1)+"UPDATE app.visit SET note = repeat('n', 200) || id;", smallCatalog, smallDatasets)
 	f.b = f.open(smallCatalog, smallDatasets, func(c *Config) { c.MemoryBytes = 1 << 20 })
 	f.build()
@@ -140,6 +144,7 @@ func TestRowsThatSpillComeBackInOrder(t *testing.T) {
 }
 
 func TestPhysicalOrderDoesNotFollowTheSource(t *testing.T) {
+	t.Parallel()
 	f := setup(t, small, smallCatalog, strings.ReplaceAll(smallDatasets, "{name: id, form: pseudonymised}", "{name: id, form: clear}"))
 	f.build()
 	// In random order about half of the neighbours rise.
@@ -149,6 +154,7 @@ func TestPhysicalOrderDoesNotFollowTheSource(t *testing.T) {
 }
 
 func TestKeySetsHoldWhatWasPutIn(t *testing.T) {
+	t.Parallel()
 	r := rand.New(rand.NewPCG(3, 4))
 	for _, whole := range []bool{true, false} {
 		var budget atomic.Int64
@@ -186,6 +192,7 @@ func TestKeySetsHoldWhatWasPutIn(t *testing.T) {
 }
 
 func TestEveryFindingOfAPlanIsReported(t *testing.T) {
+	t.Parallel()
 	f := setup(t, web, webCatalog, webDataset("residence: [EEA]", "person: id", "nowhere: x", "video: id gone"))
 	_, err := f.b.Plan(testContext(t), f.name)
 	if err == nil {

@@ -26,7 +26,9 @@ var samples = map[string]string{
 // TestEveryTypeStandsClear gives a table a column of every base, range and array type that
 // PostgreSQL lets a column have, and of an enum, domains and a composite, and builds it.
 func TestEveryTypeStandsClear(t *testing.T) {
+	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, source *pgtest.Cluster) {
+		t.Parallel()
 		dsn := source.Database(t)
 		source.Exec(t, dsn, `CREATE SCHEMA app; CREATE TYPE app."Mood" AS ENUM ('sad', 'it''s ok'); CREATE DOMAIN app.small AS integer; CREATE DOMAIN app.checked AS text CHECK (length(VALUE) < 99);
 			CREATE DOMAIN app.moody AS app."Mood"; CREATE DOMAIN app.nested AS app.small; CREATE TYPE app.pair AS (a int, b text); CREATE TYPE app.span AS RANGE (subtype = float8)`)
@@ -92,6 +94,7 @@ func TestEveryTypeStandsClear(t *testing.T) {
 // TestFormsOfEveryTypeReadBack builds pseudonyms and generalisations of every type that has
 // them: PostgreSQL takes each, and prints it as the transform wrote it.
 func TestFormsOfEveryTypeReadBack(t *testing.T) {
+	t.Parallel()
 	forms := []struct{ typ, value, form string }{
 		{"bigint", "i", "pseudonymised"}, {"integer", "-i", "pseudonymised"}, {"smallint", "i", "pseudonymised"}, {"numeric(20,0)", "i", "pseudonymised"},
 		{"uuid", "md5(i::text)::uuid", "pseudonymised"}, {"text", "'t' || i", "pseudonymised"}, {"character varying(20)", "i::text", "pseudonymised"}, {"character(30)", "i::text", "pseudonymised"},
