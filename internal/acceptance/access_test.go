@@ -321,7 +321,7 @@ func TestARebuildDoesNotDisturbAnOpenCursor(t *testing.T) {
 func erasedRowsGo(t *testing.T) {
 	t.Helper()
 	conn, old := connect(t, shared.env["INSIDE_ADMIN_DSN"]), 0
-	for deadline := time.Now().Add(15 * time.Second); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if err := conn.QueryRow(bounded(t), "SELECT count(*) FROM pg_namespace WHERE nspname ~ '^trefoil_(old|next)'").Scan(&old); err != nil {
 			t.Fatal(err)
 		}

@@ -19,7 +19,7 @@ func TestMain(m *testing.M) { os.Exit(pgtest.Main(m)) }
 // freshSession logs in as a role and hands over the connection, idle.
 func freshSession(t *testing.T, dsn string) net.Conn {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	pc, err := pgconn.Connect(ctx, dsn)
 	if err != nil {
@@ -70,7 +70,7 @@ func TestTemporaryObjectsOfOthersAreSeen(t *testing.T) {
 	dsn := c.Database(t)
 	for _, sql := range []string{"CREATE TEMP TABLE x ()", "CREATE TYPE pg_temp.x AS ENUM ('a')", "CREATE DOMAIN pg_temp.x AS int",
 		"CREATE FUNCTION pg_temp.x() RETURNS int LANGUAGE sql AS 'SELECT 1'", "CREATE TEMP SEQUENCE x", "CREATE TEMP VIEW x AS SELECT 1"} {
-		ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		conn, err := pgx.Connect(ctx, dsn)
 		if err != nil {

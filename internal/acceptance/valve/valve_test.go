@@ -212,7 +212,7 @@ func TestEverythingThroughTheValve(t *testing.T) {
 	} else {
 		defer c.Close()
 		_, _ = c.Write((&preamble.Preamble{At: time.Now()}).Append(nil, []byte(strings.Repeat("x", 40))))
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetReadDeadline(time.Now().Add(time.Minute))
 		if n, err := c.Read(make([]byte, 10)); n != 0 || err == nil {
 			t.Errorf("the gateway's door for the valve answers a stranger: %d bytes", n)
 		}

@@ -103,7 +103,7 @@ func TestMalformedStartups(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+			_ = conn.SetDeadline(time.Now().Add(time.Minute))
 			if _, err := conn.Write(c.send); err != nil {
 				t.Fatal(err)
 			}
@@ -135,7 +135,7 @@ func TestNewerProtocolIsNegotiatedDown(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		params := map[string]string{"user": "app", "database": "platform"}
 		if c.option != "" {
 			params[c.option] = "1"
@@ -215,7 +215,7 @@ func TestPlaintextBeforeTLSIsNotTakenForEncrypted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = conn.SetDeadline(time.Now().Add(time.Minute))
 	injected := wire.AppendStartup(wire.AppendSSLRequest(nil), map[string]string{"user": "app"})
 	if _, err := conn.Write(injected); err != nil {
 		t.Fatal(err)
@@ -254,7 +254,7 @@ func TestDirectTLS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = conn.SetDeadline(time.Now().Add(time.Minute))
 		_, _ = conn.Write(wire.AppendStartup(nil, map[string]string{"user": "app"}))
 		typ, _, err := wiretest.ReadMessage(conn)
 		if got := err == nil && typ == 'R'; got != want {
@@ -282,12 +282,12 @@ func TestHalfOpenConnectionsAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer extra.Close()
-	_ = extra.SetDeadline(time.Now().Add(5 * time.Second))
+	_ = extra.SetDeadline(time.Now().Add(time.Minute))
 	if n, err := extra.Read(make([]byte, 1)); err == nil {
 		t.Fatalf("the ninth half-open connection got %d bytes", n)
 	}
 	for _, c := range conns { // the others are closed at the deadline, and there is room again
-		_ = c.SetDeadline(time.Now().Add(5 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := io.ReadAll(c); err != nil {
 			t.Fatalf("half-open connection outlives the deadline: %v", err)
 		}

@@ -185,7 +185,7 @@ func TestNoTokenIsAskedForOverAClearLine(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+		_ = c.SetDeadline(time.Now().Add(time.Minute))
 		if _, err := c.Write(wire.AppendStartup(nil, map[string]string{"user": user, "database": "platform"})); err != nil {
 			t.Fatal(err)
 		}
@@ -200,7 +200,7 @@ func TestNoTokenIsAskedForOverAClearLine(t *testing.T) {
 func TestSessionEndsWithItsToken(t *testing.T) {
 	server, client := certificate(t)
 	i := newIssuer(t)
-	token, secret, err := people(t).NewToken("aoife", "", []string{"platform"}, time.Now(), time.Now().Add(4*time.Second))
+	token, secret, err := people(t).NewToken("aoife", "", []string{"platform"}, time.Now(), time.Now().Add(12*time.Second))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -208,7 +208,7 @@ func TestSessionEndsWithItsToken(t *testing.T) {
 		c.TLS, c.OIDC, c.Directory = server, i.oidc(t, time.Now), people(t, token)
 	})
 	user := "ciara@acme.example"
-	byID, err := f.pgxOver(user, i.token(t, user, time.Now().Add(4*time.Second)), client)
+	byID, err := f.pgxOver(user, i.token(t, user, time.Now().Add(12*time.Second)), client)
 	if err != nil {
 		t.Fatal(err)
 	}

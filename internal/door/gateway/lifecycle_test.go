@@ -81,7 +81,7 @@ func (f *fixture) cancel(pid uint32, secret []byte) {
 		f.t.Fatal(err)
 	}
 	defer c.Close()
-	_ = c.SetDeadline(time.Now().Add(10 * time.Second))
+	_ = c.SetDeadline(time.Now().Add(time.Minute))
 	if _, err := c.Write(wire.AppendCancelRequest(nil, pid, secret)); err != nil {
 		f.t.Fatal(err)
 	}

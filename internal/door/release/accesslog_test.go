@@ -47,7 +47,7 @@ func realDoor(t testing.TB, config func(*Config)) (*door, *accesslog.Log, *trefo
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		l.Close(ctx)
 	})

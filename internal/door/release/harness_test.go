@@ -220,7 +220,7 @@ func (d *door) must(mode pgx.QueryExecMode) *pgx.Conn {
 		d.t.Fatal(err)
 	}
 	d.t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		conn.Close(ctx)
 	})
@@ -254,7 +254,7 @@ func (d *door) balance() *trefoil.SessionBody {
 
 func (d *door) close(conn *pgx.Conn) *trefoil.SessionBody {
 	d.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn.Close(ctx)
 	return d.balance()

@@ -25,7 +25,7 @@ func namesOfOthers(t *testing.T, d *door) string {
 // waitForName waits until the server has a relation of that name.
 func waitForName(t *testing.T, d *door, name string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, d.admin)
 	if err != nil {

@@ -49,7 +49,7 @@ func siteRecord(t *testing.T, origin string) trefoil.Record {
 // recorded appends a record and requires that it is witnessed.
 func recorded(t *testing.T, l *Log) uint64 {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ticket, err := l.Append(ctx, siteRecord(t, l.c.Origin), nil)
 	if err != nil {
@@ -104,7 +104,7 @@ func TestLeafThatTheTreeDoesNotTakeWaits(t *testing.T) {
 					return tessera.Index{}, syscall.ENOSPC
 				}
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 			defer cancel()
 			r := siteRecord(t, l.c.Origin)
 			ticket, err := l.Append(ctx, r, nil)
@@ -134,7 +134,7 @@ func TestRecordsAreDeniedWhileTheTreeFails(t *testing.T) {
 	if _, err := l.Append(t.Context(), siteRecord(t, l.c.Origin), nil); err != nil {
 		t.Fatal(err)
 	}
-	deadline := time.Now().Add(5 * time.Second)
+	deadline := time.Now().Add(time.Minute)
 	for time.Now().Before(deadline) {
 		_, err := l.Append(t.Context(), siteRecord(t, l.c.Origin), nil)
 		if errors.Is(err, ErrStore) && errors.Is(err, syscall.ENOSPC) {
@@ -167,7 +167,7 @@ func TestFullFileSystem(t *testing.T) {
 	}
 	appended := 0
 	var denied error
-	for deadline := time.Now().Add(10 * time.Second); denied == nil && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); denied == nil && time.Now().Before(deadline); {
 		if _, denied = l.Append(t.Context(), siteRecord(t, l.c.Origin), nil); denied == nil {
 			appended++
 		}
@@ -179,8 +179,8 @@ func TestFullFileSystem(t *testing.T) {
 		t.Fatal(err)
 	}
 	var last uint64
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	for deadline := time.Now().Add(time.Minute); ; {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		ticket, err := l.Append(ctx, siteRecord(t, l.c.Origin), nil)
 		if err == nil {
 			p, err := ticket.Witnessed(ctx)

@@ -63,7 +63,7 @@ func (f *fixture) open(t testing.TB) *accesslog.Log {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = l.Close(ctx)
 	})
@@ -72,7 +72,7 @@ func (f *fixture) open(t testing.TB) *accesslog.Log {
 
 func closeLog(t testing.TB, l *accesslog.Log) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := l.Close(ctx); err != nil {
 		t.Fatalf("Close: %v", err)
@@ -105,7 +105,7 @@ func recordAt(t testing.TB, n int, kind trefoil.Kind) trefoil.Record {
 
 func appendRecord(t testing.TB, l *accesslog.Log, r trefoil.Record) *accesslog.Ticket {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	ticket, err := l.Append(ctx, r, []byte("opening"))
 	if err != nil {
@@ -116,7 +116,7 @@ func appendRecord(t testing.TB, l *accesslog.Log, r trefoil.Record) *accesslog.T
 
 func witnessed(t testing.TB, ticket *accesslog.Ticket) *trefoil.Proof {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	p, err := ticket.Witnessed(ctx)
 	if err != nil {

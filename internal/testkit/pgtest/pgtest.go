@@ -241,7 +241,7 @@ func (c *Cluster) Connect(t testing.TB, dsn string) *pgx.Conn {
 		t.Fatalf("connect: %v", err)
 	}
 	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 		defer cancel()
 		_ = conn.Close(ctx) // the server may be gone by intent
 	})
