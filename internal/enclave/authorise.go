@@ -221,7 +221,7 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	ask := policy.OpenRequest{Principal: who, Dataset: policyDataset(def, a.rules.Classes[def.Name]), Access: facts, Region: a.rules.Region, At: q.At}
 	d := a.rules.Policy.Open(ask)
 	rests := !d.Allow // an access that needs no grant is not ended when one runs out
-	h := a.held(ctx, q, def, d.Floor.Zone)
+	h, waiting := a.held(ctx, q, def, d.Floor.Zone)
 	if ask.Grant = h != nil; h != nil && rests {
 		d = a.rules.Policy.Open(ask)
 	}
@@ -229,6 +229,9 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	access.Dataset, access.Purpose, access.Forms = def.Name, def.Purpose, def.Forms()
 	access.Hashes = a.rules.Hashes(def.Name, a.binary)
 	if !d.Allow {
+		if d.Floor.Open && waiting != "" {
+			d.Hint = waiting
+		}
 		return deny(access, refusal(d, "42501"))
 	}
 	if isCase {

@@ -14,7 +14,6 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
 	"github.com/trefoil-eu/trefoil/internal/home/control"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
-	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 )
 
 // scribe writes records to the site's log: the gateway's Recorder, and what drains the
@@ -109,7 +108,13 @@ func (d *duties) run(ctx context.Context, g *gateway.Gateway) {
 	every("control store", 5*time.Second, d.prepare())
 	every("outbox", 500*time.Millisecond, d.drain)
 	every("acknowledgements", time.Second, d.acknowledge)
-	every("revocations", 500*time.Millisecond, func(ctx context.Context) error { return d.revoke(ctx, g) })
+	every("revocations", 500*time.Millisecond, func(ctx context.Context) error {
+		return d.now.get().endUngranted(ctx, d.store, g, d.scribe.now(), d.logger)
+	})
+	every("terms of grants", 5*time.Second, d.terms)
+	every("cases of grants", time.Second, func(ctx context.Context) error {
+		return d.now.get().openGranted(ctx, d.store, d.standing.builder, d.scribe.now(), d.logger)
+	})
 	every("freshness", time.Second, func(ctx context.Context) error { return d.stale(ctx, g) })
 	every("temporary tables", time.Second, d.temporary)
 	every("former builds", 5*time.Second, func(ctx context.Context) error {
@@ -177,41 +182,6 @@ func (d *duties) acknowledge(ctx context.Context) error {
 		d.auth.Acknowledge(hash)
 	}
 	return errors.Join(errs...)
-}
-
-// revoke ends the sessions whose grant was revoked.
-func (d *duties) revoke(ctx context.Context, g *gateway.Gateway) error {
-	held := map[string]bool{}
-	for _, s := range g.Sessions() {
-		if s.Grant != "" {
-			held[s.Grant] = true
-		}
-	}
-	var errs []error
-	for id := range held {
-		found, err := d.store.Get(ctx, id)
-		if err != nil && !errors.Is(err, control.ErrNotFound) {
-			errs = append(errs, err)
-			continue
-		}
-		if found != nil && !revoked(found, d.now.get().Approvers) {
-			continue
-		}
-		n := g.CloseSessions(func(s gateway.SessionInfo) bool { return s.Grant == id }, "the grant was revoked")
-		d.logger.Info("grant revoked", "grant", id, "sessions", n)
-	}
-	return errors.Join(errs...)
-}
-
-// revoked reports whether an approver signed a revocation or denial of exactly this request.
-func revoked(g *control.Grant, approvers []grant.Approver) bool {
-	for _, d := range g.Decisions {
-		s, err := grant.Open(d.Envelope, approvers)
-		if err == nil && s.CheckAnswers(g.Request) == nil && s.Envelope.Kind != grant.KindApproval {
-			return true
-		}
-	}
-	return false
 }
 
 // shortestRetention is how often bodies are looked at: at least once an hour, and no body

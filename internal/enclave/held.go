@@ -2,7 +2,10 @@ package enclave
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/gateway"
@@ -18,8 +21,9 @@ type heldGrant struct {
 }
 
 // held looks for a grant in force. A control store that is away gives none. A case rests on
-// its own grant, which is for the dataset that it is made of; or on none.
-func (a *Authoriser) held(ctx context.Context, q gateway.Request, def *trefoil.Definition, zone law.Zone) *heldGrant {
+// its own grant, which is for the dataset that it is made of; or on none. Waiting says whose
+// approval is missing, if that is all.
+func (a *Authoriser) held(ctx context.Context, q gateway.Request, def *trefoil.Definition, zone law.Zone) (h *heldGrant, waiting string) {
 	use := control.Use{Principal: q.Principal.ID, Dataset: def.Name, Definition: trefoil.DefinitionHash(def), At: q.At,
 		Outside: zone != law.ZoneRegion || a.rules.Outside(q.Principal.ID)}
 	c, isCase := def.Case()
@@ -28,16 +32,30 @@ func (a *Authoriser) held(ctx context.Context, q gateway.Request, def *trefoil.D
 	}
 	found, err := a.grants.Current(ctx, use.Principal, use.Dataset, use.At)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	if isCase {
 		found = slices.DeleteFunc(found, func(g control.Grant) bool { return g.Request.ID != c.Grant })
 	}
 	g, s, err := control.Held(found, a.rules.Book(), use)
-	if err != nil {
-		return nil
+	if err == nil {
+		return &heldGrant{g.Request, s}, ""
 	}
-	return &heldGrant{g.Request, s}
+	for i := range found {
+		if s, err := found[i].Weigh(a.rules.Book(), use.Outside, use.At); errors.Is(err, grant.ErrMissing) {
+			return nil, fmt.Sprintf("request %s waits for %s", found[i].Request.ID, joined(s.Missing))
+		}
+	}
+	return nil, ""
+}
+
+// joined says who is missing, in one line.
+func joined(missing []grant.Missing) string {
+	out := make([]string, len(missing))
+	for i, m := range missing {
+		out[i] = m.String()
+	}
+	return strings.Join(out, "; ")
 }
 
 // bind makes a session rest on the grant: it is named in every record, and the session ends
