@@ -69,6 +69,7 @@ func newRoot() *cobra.Command {
 		return fmt.Errorf("%w: %w", errUsage, err)
 	})
 	root.AddCommand(
+		newAuditCommand(),
 		newDatasetCommand(),
 		newFeedCommand(),
 		newKeyCommand(),

@@ -205,7 +205,7 @@ func (c *Config) resolve(dir string) {
 		join(dir, p)
 	}
 	if c.Gateway.Valve != nil {
-		join(dir, &c.Gateway.Valve.Key)
+		c.Gateway.Valve.resolve(dir)
 	}
 	if c.Gateway.Traces != nil {
 		join(dir, &c.Gateway.Traces.Authority)

@@ -19,6 +19,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/door/statement"
 	"github.com/trefoil-eu/trefoil/internal/home/control"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+	"github.com/trefoil-eu/trefoil/internal/proof/audit/secrets"
 )
 
 // RunGateway runs the door of one site until ctx ends: dataset clusters, access log and its
@@ -73,6 +74,7 @@ type process struct {
 	sources  *sources
 	tokens   *tokenBook
 	kept     kept
+	secrets  *secrets.Store // of sessions through the valve; nil: not kept
 	leave    context.CancelCauseFunc
 }
 
@@ -166,7 +168,12 @@ func (p *process) makeGateway(ctx context.Context) error {
 		return err
 	}
 	p.quota = newQuota(p.config.Gateway.TemporaryBytes, p.config.Gateway.TemporaryBytesAll)
+	keeper, err := p.secretKeeper()
+	if err != nil {
+		return err
+	}
 	p.gateway, err = gateway.New(gateway.Config{
+		Secrets:   keeper,
 		Listeners: clients, TLS: live.TLS, RequireTLS: live.RequireTLS,
 		Directory: live.Directory, Locator: live.Locator, OIDC: live.OIDC, Certificates: live.Certificates, Sources: p.sources,
 		TokenUsed: p.tokens.used, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
@@ -246,6 +253,9 @@ func (p *process) run(ctx context.Context) error {
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token, p.secure), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
 	all.Go(func() { p.routes.run(work) })
+	if p.secrets != nil {
+		all.Go(func() { p.secrets.Run(work, p.logger) })
+	}
 	all.Go(func() { p.reloads(work) })
 	if err := p.serveOperator(work, &all); err != nil {
 		p.logger.Error("the gateway runs without it", "error", err)
