@@ -15,12 +15,12 @@ func newKeyCommand() *cobra.Command {
 	return cmd
 }
 
-var keyUses = []string{monitor.UseLog, monitor.UseWitness, monitor.UsePermit, monitor.UseApprover}
+var keyUses = []string{monitor.UseLog, monitor.UseWitness, monitor.UsePermit, monitor.UseApprover, monitor.UseOfficer, monitor.UseStop}
 
 func newKeyNewCommand() *cobra.Command {
 	var out string
 	cmd := &cobra.Command{
-		Use:       "new log|witness|permit|approver --out FILE NAME",
+		Use:       "new log|witness|permit|approver|officer|stop --out FILE NAME",
 		Short:     "Write a new signing key to FILE (mode 0600, never replaced) and print its vkey",
 		ValidArgs: keyUses,
 		Args:      keyArgs(2),
@@ -41,7 +41,7 @@ func newKeyNewCommand() *cobra.Command {
 
 func newKeyShowCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:       "show log|witness|permit|approver FILE",
+		Use:       "show log|witness|permit|approver|officer|stop FILE",
 		Short:     "Print the vkey of a signing key",
 		ValidArgs: keyUses,
 		Args:      keyArgs(2),
@@ -66,7 +66,7 @@ func keyArgs(n int) cobra.PositionalArgs {
 				return nil
 			}
 		}
-		return fmt.Errorf("%w: %q is none of log, witness, permit, approver", errUsage, args[0])
+		return fmt.Errorf("%w: %q is none of log, witness, permit, approver, officer, stop", errUsage, args[0])
 	}
 }
 

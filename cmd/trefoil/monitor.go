@@ -34,8 +34,8 @@ func newMonitorCommand() *cobra.Command {
 	cmd.Flags().StringVar(&listen, "listen", "", "address to serve on; default that of rules.yaml")
 	cmd.AddCommand(newMonitorInitCommand(&dir), newMonitorStatusCommand(&dir), newMonitorVerifyCommand(&dir),
 		newMonitorProbeCommand(&dir), newMonitorEnrolCommand(&dir),
-		newMonitorOrderCommand(&dir, monitor.OrderStop, "Stop all permits at once"),
-		newMonitorOrderCommand(&dir, monitor.OrderResume, "Permit again"))
+		newMonitorStopCommand(&dir), newMonitorResumeCommand(&dir), newMonitorSecondCommand(&dir), newMonitorRulesCommand(&dir),
+		newMonitorAcknowledgeCommand(&dir), newMonitorOrdersCommand(&dir), newMonitorDiffCommand(&dir))
 	cmd.AddCommand(newMonitorStatementCommand(&dir))
 	return cmd
 }
@@ -115,28 +115,6 @@ func newMonitorInitCommand(dir *string) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "the monitor's name in its keys, such as monitor.example.eu")
-	return cmd
-}
-
-func newMonitorOrderCommand(dir *string, order, short string) *cobra.Command {
-	var reason string
-	cmd := &cobra.Command{
-		Use:   order + " --dir DIR [--reason TEXT]",
-		Short: short,
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := needDir(*dir); err != nil {
-				return err
-			}
-			ctx, cancel := context.WithTimeout(cmd.Context(), 10*time.Second)
-			defer cancel()
-			if err := monitor.Order(ctx, *dir, order, reason); err != nil {
-				return err
-			}
-			return report(cmd, map[string]string{"obeyed": order}, func() { fmt.Fprintln(cmd.OutOrStdout(), "obeyed:", order) })
-		},
-	}
-	cmd.Flags().StringVar(&reason, "reason", "", "kept in the monitor's directory; it enters no log")
 	return cmd
 }
 

@@ -78,6 +78,15 @@ func TestMonitorCommand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	officers := "\nofficers:\n"
+	for _, name := range []string{"ada", "ben"} {
+		vkey, err := cli(t, t.Context(), "key", "new", "officer", "--out", filepath.Join(dir, name), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		officers += "  - { name: " + name + ", person: " + name + ", key: " + strings.TrimSpace(vkey) + " }\n"
+	}
+	text = append(text, officers...)
 	filled := strings.NewReplacer("\nlogs: []\n", "\nlogs:\n  - { origin: example.eu/log, key: "+logKey+" }\n",
 		"listen: 127.0.0.1:7480", "listen: 127.0.0.1:0").Replace(string(text))
 	if err := os.WriteFile(rules, []byte(filled), 0o600); err != nil {
@@ -92,8 +101,44 @@ func TestMonitorCommand(t *testing.T) {
 		_, err := cli(t, ctx, "monitor", "--dir", dir)
 		done <- err
 	}()
-	if _, err := cli(t, t.Context(), "monitor", "stop", "--dir", dir, "--reason", "drill"); err != nil {
-		t.Errorf("stop: %v", err)
+	order := func(args ...string) string {
+		t.Helper()
+		out, err := cli(t, t.Context(), append([]string{"--json", "monitor"}, append(args, "--dir", dir)...)...)
+		if err != nil {
+			t.Fatalf("%v: %v", args, err)
+		}
+		var answer monitor.OrderAnswer
+		if err := json.Unmarshal([]byte(out), &answer); err != nil {
+			t.Fatal(err)
+		}
+		return answer.ID
+	}
+	key := func(name string) string { return filepath.Join(dir, name) }
+	stop := order("stop", "--all", "--reason", "drill", "--key", key("ada"))
+	if code := run(t.Context(), []string{"monitor", "stop", "--dir", dir, "--reason", "drill", "--key", key("ada")}); code != exitUsage {
+		t.Errorf("a stop of nothing: exit code %d, want %d", code, exitUsage)
+	}
+	resume := order("resume", "--stop", stop, "--reason", "drill is over", "--key", key("ben"))
+	if code := run(t.Context(), []string{"monitor", "second", resume, "--dir", dir, "--key", key("ben")}); code != exitDone {
+		t.Errorf("seconding one's own: exit code %d", code)
+	}
+	if kept, err := os.ReadDir(filepath.Join(dir, "state", "orders", "proposed")); err != nil || len(kept) != 1 {
+		t.Errorf("one person resumed: %v, %v", kept, err)
+	}
+	order("second", resume, "--key", key("ada"))
+	tighter := filepath.Join(dir, "tighter.yaml")
+	if err := os.WriteFile(tighter, []byte(strings.Replace(filled, "chunk_rows: 10000000", "chunk_rows: 10", 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := cli(t, t.Context(), "monitor", "rules", "compare", tighter, "--dir", dir); err != nil || !strings.Contains(out, "nothing is looser") {
+		t.Errorf("compare: %s, %v", out, err)
+	}
+	order("rules", "propose", tighter, "--reason", "smaller answers", "--key", key("ben"))
+	if now, err := os.ReadFile(rules); err != nil || !strings.Contains(string(now), "chunk_rows: 10\n") && !strings.Contains(string(now), "chunk_rows: 10 ") {
+		t.Errorf("the rules in force are not the proposed ones: %v", err)
+	}
+	if _, err := cli(t, t.Context(), "monitor", "diff", "--dir", dir); err != nil {
+		t.Errorf("diff: %v", err)
 	}
 	if _, err := cli(t, t.Context(), "monitor", "verify", "--dir", dir); err != nil {
 		t.Errorf("verify: %v", err)

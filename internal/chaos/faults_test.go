@@ -2,6 +2,7 @@ package chaos
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"os/exec"
 	"testing"
@@ -156,8 +157,22 @@ func (e *enclave) recovers(ctx context.Context, t *testing.T) *visit {
 // monitorOrder gives the monitor's operator's order.
 func (e *enclave) monitorOrder(ctx context.Context, t *testing.T, order string) {
 	t.Helper()
-	out, err := exec.CommandContext(ctx, e.binary, "monitor", order, "--dir", e.Path("monitor")).CombinedOutput()
-	if err != nil {
-		t.Fatalf("monitor %s: %v\n%s", order, err, out)
+	run := func(officer string, args ...string) string {
+		t.Helper()
+		args = append(append([]string{"--json", "monitor"}, args...), "--dir", e.Path("monitor"), "--key", e.Path("officers", "keys", officer))
+		out, err := exec.CommandContext(ctx, e.binary, args...).Output()
+		if err != nil {
+			t.Fatalf("monitor %v: %v\n%s", args, err, out)
+		}
+		var answer struct{ ID string }
+		if err := json.Unmarshal(out, &answer); err != nil {
+			t.Fatalf("monitor %v: %v\n%s", args, err, out)
+		}
+		return answer.ID
 	}
+	if order == "stop" {
+		run("ada", "stop", "--all", "--reason", "drill")
+		return
+	}
+	run("ben", "second", run("ada", "resume", "--reason", "drill"))
 }

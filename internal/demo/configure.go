@@ -15,6 +15,8 @@ import (
 const (
 	origin      = "log.clover.example/dublin-1"
 	monitorName = "monitor.sentinel.example"
+	officerOne  = "ada.sentinel.example"
+	officerTwo  = "ben.sentinel.example"
 	approver    = "approver.clover.example"
 )
 
@@ -54,6 +56,9 @@ func (w *World) makeSecrets(context.Context) error {
 		{monitor.UseWitness, monitorName, key("monitor", "witness"), &w.witnessKey},
 		{monitor.UsePermit, monitorName, key("monitor", "permit"), &w.permitKey},
 		{monitor.UseLog, monitorName + "/log", key("monitor", "log"), new(string)},
+		{monitor.UseStop, monitorName + "/stop", key("monitor", "stop"), &w.stopKey},
+		{monitor.UseOfficer, officerOne, key("officers", "ada"), &w.officerKeys[0]},
+		{monitor.UseOfficer, officerTwo, key("officers", "ben"), &w.officerKeys[1]},
 	} {
 		vkey, err := monitor.NewKey(k.use, k.name, k.path)
 		if err != nil {
@@ -115,6 +120,7 @@ func (w *World) configure(context.Context) error {
 		"MonitorAddr": w.monitorAddr, "MonitorURL": "http://" + w.monitorAddr,
 		"Origin": origin, "MonitorName": monitorName, "Approver": approver,
 		"LogKey": w.logKey, "WitnessKey": w.witnessKey, "PermitKey": w.permitKey, "ApproverKey": w.approveKey,
+		"StopKey": w.stopKey, "OfficerOne": officerOne, "OfficerTwo": officerTwo, "OfficerKeys": w.officerKeys,
 		"Verifiers": verifiers,
 	}
 	for _, name := range []string{"enclave.yaml", "catalog.yaml", "datasets.yaml", "purposes.yaml", "people.yaml"} {

@@ -63,7 +63,7 @@ func (w *World) claim() error {
 	if err := os.WriteFile(w.path(marker), []byte("A trefoil demonstration made this directory. The next one here clears it.\n"), 0o644); err != nil {
 		return fmt.Errorf("mark directory: %w", err)
 	}
-	for _, dir := range []string{"pids", "logs", "pg", "spill", "enclave/keys", "enclave/tls", "enclave/policy", "monitor/keys", "receipts"} {
+	for _, dir := range []string{"pids", "logs", "pg", "spill", "enclave/keys", "enclave/tls", "enclave/policy", "monitor/keys", "officers/keys", "receipts"} {
 		if err := os.MkdirAll(w.path(dir), 0o755); err != nil {
 			return fmt.Errorf("make directory: %w", err)
 		}

@@ -56,6 +56,8 @@ type World struct {
 	gatewayAddr, logAddr, monitorAddr         string
 	kept                                      []net.Listener // ports of parts that do not run yet
 	logKey, witnessKey, permitKey, approveKey string         // verifier keys
+	stopKey                                   string
+	officerKeys                               [2]string // two persons of the monitor
 
 	gateway, monitor, follower *process
 

@@ -47,6 +47,9 @@ func (m *Monitor) Acknowledge(r *trefoil.PermitRequest) (*trefoil.AcknowledgeAns
 	if refused := rules.caseDefined(d, parents, m.now()); refused != nil {
 		return &trefoil.AcknowledgeAnswer{Refusal: refused}, nil
 	}
+	if refused, err := m.pinned(p, set, d, c.Hash); refused != nil || err != nil {
+		return &trefoil.AcknowledgeAnswer{Refusal: refused}, err
+	}
 	return m.acknowledge(p, d, c.Hash)
 }
 
@@ -68,8 +71,8 @@ func (m *Monitor) acknowledge(p *proved, d *trefoil.Definition, hash string) (*t
 			answer.Widened = widened(old[i-1].d, d)
 		}
 	} else {
-		if len(old) > 0 {
-			answer.Widened = widened(old[len(old)-1].d, d)
+		if last, known := s.last[d.Name]; known {
+			answer.Widened = widened(last.d, d)
 		}
 		seq, err = m.step(&entry{Type: entryAck, At: at, Origin: p.body.Origin, Index: p.index, Leaf: p.leaf[:], Name: d.Name, Hash: hash}, body)
 	}

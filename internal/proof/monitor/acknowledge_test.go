@@ -91,7 +91,7 @@ func TestPinnedDefinition(t *testing.T) {
 // TestWidenedDefinitionIsReported: what the rules allow is acknowledged, and what it shows
 // beyond the last one is said.
 func TestWidenedDefinitionIsReported(t *testing.T) {
-	w := newWorld(t)
+	w := newWorld(t, "    cluster: inside\n", "    cluster: inside\n    acknowledge: auto\n")
 	d := supportDefinition()
 	if a := w.acknowledge(d); len(a.Widened) != 0 {
 		t.Errorf("first definition is widened by %v", a.Widened)

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"golang.org/x/mod/sumdb/note"
@@ -27,6 +28,8 @@ type book struct {
 	doubt      time.Duration
 	term       time.Duration
 	grace      time.Duration
+	hours      *openHours
+	roster     *officers.Roster
 
 	mu     sync.Mutex
 	months map[string]map[string]*Principal // period → pseudonym → principal
@@ -41,6 +44,12 @@ func newBook(r *Rules, dir string) (*book, error) {
 	b := &book{rules: r, region: region, datasets: map[string]*DatasetRule{}, principals: r.Principals,
 		months: map[string]map[string]*Principal{},
 		doubt:  duration(r.ClockDoubt), term: duration(r.PermitTerm), grace: duration(r.Grace)}
+	if b.roster, err = officers.NewRoster(r.Officers); err != nil {
+		return nil, fmt.Errorf("read rules: officers: %w", err)
+	}
+	if b.hours, err = r.Hours.parse(); err != nil {
+		return nil, fmt.Errorf("read rules: office_hours: %w", err)
+	}
 	for i := range r.Datasets {
 		b.datasets[r.Datasets[i].Name] = &r.Datasets[i]
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 )
 
 // diary brings the monitor's decisions into its own public log. The journal is its durable
@@ -48,7 +49,7 @@ func telling(e *entry) bool {
 	switch e.Type {
 	case entryRecord:
 		return e.Permitted || e.Rule != ""
-	case entryAck, entryStop, entryResume:
+	case entryAck, entryOrder, entryRules, entryHalt:
 		return true
 	}
 	return false
@@ -92,9 +93,14 @@ func (d *diary) replayed(e *entry, epoch uint64, at span) error {
 
 // openDiary opens the monitor's own log.
 func (m *Monitor) openDiary(ctx context.Context, _ Config) (err error) {
+	quorum := -1 // without outside witnesses nothing waits for one
+	var witnesses []accesslog.Witness
+	for _, w := range m.rules.Witnesses {
+		witnesses, quorum = append(witnesses, accesslog.Witness{URL: w.URL, Key: w.Key}), m.rules.Quorum
+	}
 	m.diary.log, err = accesslog.Open(ctx, accesslog.Config{
 		Origin: m.keys.log.Name(), Directory: filepath.Join(m.dir, "state", "log"),
-		Signer: m.keys.log, Quorum: -1, Logger: m.logger, Now: m.now})
+		Signer: m.keys.log, Witnesses: witnesses, Quorum: quorum, Logger: m.logger, Now: m.now})
 	if err != nil {
 		return fmt.Errorf("own log: %w", err)
 	}
@@ -212,10 +218,10 @@ func (d *diary) body(m *Monitor, r *remark) (*trefoil.Body, error) {
 		}
 		b.Kind, b.Permit = trefoil.KindCatalog, nil
 		b.Catalog = &trefoil.CatalogBody{Definition: &def, Event: "acknowledged", Hash: r.e.Hash}
-	case r.e.Type == entryStop:
-		p.Event = "stopped"
-	case r.e.Type == entryResume:
-		p.Event = "resumed"
+	case r.e.Type == entryOrder, r.e.Type == entryRules, r.e.Type == entryHalt:
+		order, err := d.order(m, r)
+		b.Kind, b.Permit, b.Order = trefoil.KindOrder, nil, order
+		return b, err
 	case r.e.Permitted:
 		p.Event, p.Expires = "issued", time.Unix(r.e.Expires, 0).UTC()
 	default:
@@ -223,6 +229,44 @@ func (d *diary) body(m *Monitor, r *remark) (*trefoil.Body, error) {
 	}
 	if r.e.Type == entryRecord {
 		p.Index, p.Leaf = int64(r.e.Index), hex.EncodeToString(r.e.Leaf)
+	}
+	return b, nil
+}
+
+// order is what the own log says of an order, or of what the monitor did by itself.
+func (d *diary) order(m *Monitor, r *remark) (*trefoil.OrderBody, error) {
+	b := &trefoil.OrderBody{Epoch: int64(r.epoch), From: time.UnixMicro(r.e.At).UTC(), Officers: r.e.Signers, Order: r.e.Name,
+		Reason: r.e.Note, Rules: r.e.Hash, Looser: r.e.Looser}
+	switch r.e.Type {
+	case entryRules:
+		b.Action = "in-force"
+		return b, nil
+	case entryHalt:
+		b.Action = string(officers.Stop)
+		return b, nil
+	}
+	raw, err := m.journal.read(r.at)
+	if err != nil {
+		return nil, err
+	}
+	var sub Submission
+	if err := json.Unmarshal(raw, &sub); err != nil {
+		return nil, fmt.Errorf("write own log: order: %w", err)
+	}
+	o, err := officers.Read(sub.Order)
+	if err != nil {
+		return nil, fmt.Errorf("write own log: %w", err)
+	}
+	b.Action, b.Reason, b.Dataset, b.Definition, b.Rules, b.Stops = string(o.Action), o.Reason, o.Dataset, o.Definition, o.Rules, o.Stops
+	b.Signed = hashOf([]byte(sub.Order))
+	if o.Action == officers.Rules {
+		b.From = time.Unix(r.e.Expires, 0).UTC()
+	}
+	if o.Scope != nil {
+		b.Countries, b.Purposes = o.Scope.Countries, o.Scope.Purposes
+		for _, id := range o.Scope.Principals {
+			b.Principals = append(b.Principals, trefoil.StaffPseudonym(m.book().staffKey, time.UnixMicro(r.e.At), id))
+		}
 	}
 	return b, nil
 }

@@ -11,8 +11,10 @@ const (
 	entryRecord  = "record"  // a record of a watched log, with the decision on it if there is one
 	entryAck     = "ack"     // an acknowledged definition; the body is the catalog record's
 	entryDropped = "dropped" // a dataset whose definitions count no more
-	entryStop    = "stop"
-	entryResume  = "resume"
+	entryOrder   = "order"   // an officers' order that was obeyed; the body is the submission
+	entryRules   = "rules"   // rules that came into force
+	entryHalt    = "halt"    // a stop that the monitor made itself
+	entryOffer   = "offer"   // a definition that waits for an officer; the body is the definition
 	entryRevoked = "revoked" // a grant that gives nothing any more
 )
 
@@ -47,9 +49,16 @@ type entry struct {
 
 	Valve string `json:"valve,omitempty"` // of a session's first record: its connection at the valve; stays in the journal
 
-	Name string `json:"d,omitempty"` // dataset, or grant id
-	Hash string `json:"h,omitempty"` // definition
-	Note string `json:"w,omitempty"` // of a stop
+	Name string `json:"d,omitempty"` // dataset, grant id, or order id
+	Hash string `json:"h,omitempty"` // definition, or rules
+	Note string `json:"w,omitempty"` // action of an order, or reason
+
+	Signers []string `json:"sig,omitempty"`   // of an order: key ids
+	Looser  []string `json:"loose,omitempty"` // of other rules: what they loosen
+
+	Who   string `json:"who,omitempty"` // permitted: the principal's pseudonym of the day on which it was
+	Rows  int64  `json:"row,omitempty"`
+	Grant string `json:"g,omitempty"` // permitted: the grant it rests on
 }
 
 // recordEntry describes body, without a decision.

@@ -47,6 +47,7 @@ type world struct {
 	approver note.Signer
 	staff    []byte
 	trust    *trefoil.Trust
+	officers map[string]note.Signer // ada and adele are one person, ben another
 }
 
 const testRules = `version: 1
@@ -85,6 +86,10 @@ datasets:
     open:
       - { groups: [analysts], where: elsewhere, class: pseudonymised }
 transfer_purposes: [support, product-analytics]
+officers:
+  - { name: ada, person: Ada Quinn, key: ADAKEY }
+  - { name: adele, person: "ada  quinn", key: ADELEKEY }
+  - { name: ben, person: Ben Roche, key: BENKEY }
 ceilings: { chunk_bytes: 1000000, chunk_rows: 1000, session_bytes: 3000000, allowance: 50000 }
 `
 
@@ -107,7 +112,7 @@ func newKey(t testing.TB, name string) (note.Signer, string) {
 func newWorld(t testing.TB, edits ...string) *world {
 	t.Helper()
 	w := &world{t: t, dir: t.TempDir(), clock: &clock{t: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)},
-		log: newTestLog(t, testOrigin), staff: bytes.Repeat([]byte{7}, 32)}
+		log: newTestLog(t, testOrigin), officers: map[string]note.Signer{}, staff: bytes.Repeat([]byte{7}, 32)}
 	keys, err := Init(w.dir, "monitor.example")
 	if err != nil {
 		t.Fatal(err)
@@ -117,6 +122,11 @@ func newWorld(t testing.TB, edits ...string) *world {
 	_, selfKey = newKey(t, "yuki")
 	text := strings.NewReplacer("ORIGIN", testOrigin, "LOGKEY", w.log.vkey, "LOGURL", w.log.server.URL,
 		"APPROVERKEY", approverKey, "SELFKEY", selfKey).Replace(testRules)
+	for _, name := range []string{"ada", "adele", "ben"} {
+		s, vkey := newKey(t, name)
+		w.officers[name] = s
+		text = strings.Replace(text, strings.ToUpper(name)+"KEY", vkey, 1)
+	}
 	text = strings.NewReplacer(edits...).Replace(text)
 	for path, data := range map[string][]byte{RulesFile: []byte(text), "keys/staff": w.staff, "keys/log-token": []byte(w.log.token + "\n")} {
 		if err := os.WriteFile(filepath.Join(w.dir, path), data, 0o600); err != nil {

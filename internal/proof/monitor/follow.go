@@ -35,6 +35,7 @@ type follower struct {
 	initial uint64    // size at the first catch-up: what is older may have expired
 	gone    uint64    // bodies that the log no longer has
 	asked   time.Time // last successful round
+	headAt  time.Time // of the head that was kept last; the follower's alone
 	trouble string    // last error, "" after a good round
 	stuck   time.Time // since when the body at next cannot be had
 }
@@ -66,10 +67,14 @@ func (f *follower) round(ctx context.Context, m *Monitor) error {
 	if learned, err := f.witness.learn(raw); err != nil {
 		return err
 	} else if learned {
+		m.setBackHalt()
 		m.finding(Finding{Rule: "state-set-back", Origin: f.origin, Evidence: string(raw),
 			Text: "a checkpoint that this monitor signed is larger than the one it kept: its disk was restored from an older copy"})
 	}
 	if err := f.extend(ctx, m, client, c, raw); err != nil {
+		return err
+	}
+	if err := f.keepHead(m.dir, m.now()); err != nil {
 		return err
 	}
 	return f.bodies(ctx, m)

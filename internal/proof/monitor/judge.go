@@ -33,6 +33,7 @@ const (
 	ruleDefinition   = "definition"
 	ruleDisk         = "storage"
 	ruleValve        = "valve"
+	ruleHours        = "office-hours"
 )
 
 // refusal is why not, in words that are safe to show. The zero value means nothing.
@@ -93,6 +94,9 @@ func (b *book) judge(c *accessCase) (law.Zone, *refusal) {
 		return found.Zone, refuse(rulePurpose, "GDPR art. 5(1)(b)", "this purpose is not one for which data may be read outside the region")
 	}
 	opening := set.opening(who, found.Zone, class)
+	if opening != nil && opening.Hours && !b.hours.open(c.now) {
+		return found.Zone, refuse(ruleHours, "GDPR art. 32(1)", "this dataset is opened in the monitor's office hours alone")
+	}
 	if opening == nil {
 		return found.Zone, refuse(ruleOpening, "GDPR art. 25(2)", "none of the monitor's rules opens this dataset to this principal from there")
 	}
@@ -115,6 +119,10 @@ func (b *book) known(set *DatasetRule, c *accessCase) *refusal {
 		return refuse(ruleLying, "GDPR art. 5(2)", "the record's forms are not those of the definition")
 	case len(b.rules.Policies) > 0 && !slices.Contains(b.rules.Policies, a.Hashes.Policy):
 		return refuse(rulePolicy, "GDPR art. 24", "the monitor does not know the policy in force")
+	case len(b.rules.Catalogs) > 0 && !slices.Contains(b.rules.Catalogs, a.Hashes.Catalog):
+		return refuse(rulePolicy, "GDPR art. 24", "the monitor does not know the catalog in force")
+	case len(b.rules.Binaries) > 0 && !slices.Contains(b.rules.Binaries, a.Hashes.Binary):
+		return refuse(rulePolicy, "GDPR art. 32", "the monitor does not know the program that the gateway reports of itself")
 	}
 	// A definition that the rules no longer allow gives nothing, though it was acknowledged.
 	return b.allows(set, c.definition)

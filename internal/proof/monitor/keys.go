@@ -181,3 +181,16 @@ func ReadVerifierKey(use, path string) (string, error) {
 	}
 	return VerifierKey(use, skey)
 }
+
+// ReadSigner returns the plain Ed25519 note signer in the file at path: an officer's, an approver's.
+func ReadSigner(path string) (note.Signer, error) {
+	skey, err := readSecret(path)
+	if err != nil {
+		return nil, err
+	}
+	s, err := note.NewSigner(skey)
+	if err != nil {
+		return nil, fmt.Errorf("read signing key: %s is none", path)
+	}
+	return s, nil
+}

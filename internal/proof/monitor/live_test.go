@@ -42,6 +42,9 @@ func TestWithARealLog(t *testing.T) {
 		h.ServeHTTP(rw, r)
 	}))
 	defer logServer.Close()
+	if err := os.RemoveAll(filepath.Join(w.dir, "state")); err != nil { // other rules, so another beginning
+		t.Fatal(err)
+	}
 	rules := filepath.Join(w.dir, RulesFile)
 	text, err := os.ReadFile(rules)
 	if err != nil {

@@ -62,6 +62,7 @@ type Monitor struct {
 	followers  []*follower
 	byHash     map[string]*follower
 	diary      *diary
+	anomalies  *anomalies
 	asks       *limiter
 	wrong      *limiter // wrong tokens
 	reads      *limiter
@@ -154,6 +155,7 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 	m.notifier = &incident.Notifier{Store: m.incidents, Dir: filepath.Join(m.dir, IncidentsDir), Receivers: receivers, Logger: m.logger}
 	m.state = newState(m.rules.Logs)
 	m.diary = newDiary(dir)
+	m.anomalies = m.newAnomalies(dir)
 	file, err := os.Open(filepath.Join(dir, "journal"))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
@@ -163,6 +165,9 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 	}
 	m.journal, err = openJournal(dir, func(e *entry, at span) error {
 		if err := m.state.apply(e, at, func() ([]byte, error) { return readSpan(file, at) }); err != nil {
+			return err
+		}
+		if err := m.anomalies.replayed(e, at.len > 0, m.now(), func() ([]byte, error) { return readSpan(file, m.bodyOf(e, at)) }); err != nil {
 			return err
 		}
 		return m.diary.replayed(e, m.state.epoch, at)
@@ -291,7 +296,7 @@ func (m *Monitor) Watch() error {
 	m.ordering.Lock()
 	err := m.enforceDue(m.now())
 	m.ordering.Unlock()
-	return errors.Join(err, m.obey(), m.journal.mark(), m.incidents.Tick())
+	return errors.Join(err, m.obey(), m.journal.mark(), m.watchAnomalies(), m.incidents.Tick())
 }
 
 // Sync follows every log once, as Run does again and again.
@@ -309,6 +314,7 @@ func (m *Monitor) Sync(ctx context.Context) error {
 func (m *Monitor) Close(ctx context.Context) error {
 	var errs []error
 	m.once.Do(func() {
+		errs = append(errs, m.closeAnomalies())
 		if m.diary != nil {
 			errs = append(errs, m.diary.close(ctx, m))
 		}

@@ -74,6 +74,7 @@ func (m *Monitor) setBack(log int, cp []byte) {
 		m.logger.Error("keep own checkpoint", "error", err)
 	}
 	if learned {
+		m.setBackHalt()
 		m.finding(Finding{Rule: "state-set-back", Origin: w.log.Name(),
 			Text: "a checkpoint that this monitor signed is larger than the one it kept: its disk was restored from an older copy", Evidence: string(cp)})
 	}
@@ -198,13 +199,14 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 	defer s.mu.Unlock()
 	e := recordEntry(p.body, p.index, p.leaf, p.salt, now)
 	known := s.records[p.key()]
+	stopped := m.stopOf(p.body, now)
 	misplaced := m.bound(p, e.Session, zone)
 	if s.sessions[e.Session] == nil {
 		e.Valve = p.valve
 	}
 	switch {
-	case s.stopped:
-		no = refuse(ruleStopped, "", "the monitor has stopped releases")
+	case stopped != nil:
+		no = stopped
 	case known != nil && known.leaf != p.leaf:
 		no = refuse(ruleReplay, "", "the log holds another record at this place than it held before")
 	case misplaced != nil:
@@ -222,9 +224,12 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 		if no, wait = m.chain(p, e, zone, late); wait != nil {
 			return 0, nil, nil, wait
 		}
+		if m.counted(e, p.body, now); no == nil {
+			no = s.usage.exceeds(e, &m.book().rules.Ceilings)
+		}
 	}
 	if no != nil {
-		e.Rule, e.Law = no.Rule, no.Law
+		e.Rule, e.Law, e.Who, e.Grant, e.Rows = no.Rule, no.Law, "", "", 0
 	} else {
 		e.Permitted, e.Expires, e.Epoch = true, now.Add(m.book().term).Unix(), s.epoch
 	}
@@ -237,6 +242,7 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 		m.logger.Error("append decision", "error", err)
 		return 0, nil, refuse(ruleDisk, "", "the monitor cannot write its journal"), nil
 	}
+	m.anomalies.note(seq, e, p.body, known == nil)
 	return seq, m.permitOf(p, e.Expires, e.Epoch), no, nil
 }
 

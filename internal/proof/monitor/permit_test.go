@@ -474,27 +474,7 @@ func TestStopAndResume(t *testing.T) {
 	w.acknowledged(d)
 	a := w.access("chen", d)
 	_, _, req := w.ask(w.start(a))
-	order := func(what string) {
-		t.Helper()
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		done := make(chan error, 1)
-		go func() { done <- Order(ctx, w.dir, what, "drill") }()
-		for {
-			if err := w.m.Watch(); err != nil {
-				t.Fatal(err)
-			}
-			select {
-			case err := <-done:
-				if err != nil {
-					t.Fatal(err)
-				}
-				return
-			case <-time.After(5 * time.Millisecond):
-			}
-		}
-	}
-	order(OrderStop)
+	id := w.stop()
 	w.refused(ruleStopped, w.release(a, 0, 1, 1))
 	if _, no, err := w.m.Permit(context.Background(), req); err != nil || no == nil || no.Rule != ruleStopped {
 		t.Errorf("permit asked for again while stopped: %s, %v", show(no), err)
@@ -502,7 +482,7 @@ func TestStopAndResume(t *testing.T) {
 	w.close()
 	w.open() // a restart does not resume
 	w.refused(ruleStopped, w.release(a, 0, 1, 1))
-	order(OrderResume)
+	w.resume(id)
 	p, err := trefoil.OpenPermit(w.permitted(w.release(a, 0, 1, 1)), w.trust.Permit)
 	if err != nil || p.StopEpoch != 1 {
 		t.Errorf("permit %+v, %v; want stop epoch 1", p, err)

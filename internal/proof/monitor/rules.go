@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/trefoil-eu/trefoil/internal/certfile"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/anomaly"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
@@ -15,31 +18,41 @@ import (
 // Rules is rules.yaml: what the monitor knows by itself. Relative paths are relative to the
 // monitor's directory. Nothing in it comes from the gateway.
 type Rules struct {
-	Version     int               `yaml:"version"`
-	Name        string            `yaml:"name"`                   // of the monitor, as in its keys
-	Listen      string            `yaml:"listen,omitempty"`       // default 127.0.0.1:7480
-	Certificate string            `yaml:"certificate,omitempty"`  // PEM file: serve over https
-	ServerKey   string            `yaml:"server_key,omitempty"`   // PEM file: the certificate's key
-	Token       string            `yaml:"token"`                  // file: what callers of /permit and /acknowledge present
-	BodiesToken string            `yaml:"bodies_token,omitempty"` // file: what readers of /bodies present; none: nobody reads
-	ValveToken  string            `yaml:"valve_token,omitempty"`  // file: what the valve presents; none: there is no valve
-	Valve       string            `yaml:"valve,omitempty"`        // required: nothing leaves the region but through the valve
-	Logs        []WatchedLog      `yaml:"logs"`
-	Region      []string          `yaml:"region,omitempty"` // countries and groups; default EEA, GB, CH
-	Exporter    Entity            `yaml:"exporter"`
-	Entities    map[string]Entity `yaml:"entities"` // employers, by name
-	StaffKey    string            `yaml:"staff_key"`
-	Principals  []Principal       `yaml:"principals"`
-	Instruments []Instrument      `yaml:"instruments,omitempty"`
-	Approvers   []Approver        `yaml:"approvers,omitempty"`
-	Datasets    []DatasetRule     `yaml:"datasets"`
-	Transfers   []string          `yaml:"transfer_purposes,omitempty"` // purposes that may leave the region
-	Policies    []string          `yaml:"policies,omitempty"`          // known policy hashes; none: not checked
-	Ceilings    Ceilings          `yaml:"ceilings,omitempty"`
-	ClockDoubt  string            `yaml:"clock_doubt,omitempty"` // how far a record's time may be off; default 2m
-	PermitTerm  string            `yaml:"permit_term,omitempty"` // default 60s, at most 10m
-	Follow      string            `yaml:"follow,omitempty"`      // how often the mirror asks each log; default 1s
-	Grace       string            `yaml:"grace,omitempty"`       // how long a record may stay without its permit; default 15s
+	Version     int                 `yaml:"version"`
+	Name        string              `yaml:"name"`                   // of the monitor, as in its keys
+	Listen      string              `yaml:"listen,omitempty"`       // default 127.0.0.1:7480
+	Certificate string              `yaml:"certificate,omitempty"`  // PEM file: serve over https
+	ServerKey   string              `yaml:"server_key,omitempty"`   // PEM file: the certificate's key
+	Token       string              `yaml:"token"`                  // file: what callers of /permit and /acknowledge present
+	BodiesToken string              `yaml:"bodies_token,omitempty"` // file: what readers of /bodies present; none: nobody reads
+	ValveToken  string              `yaml:"valve_token,omitempty"`  // file: what the valve presents; none: there is no valve
+	Valve       string              `yaml:"valve,omitempty"`        // required: nothing leaves the region but through the valve
+	Logs        []WatchedLog        `yaml:"logs"`
+	Region      []string            `yaml:"region,omitempty"` // countries and groups; default EEA, GB, CH
+	Exporter    Entity              `yaml:"exporter"`
+	Entities    map[string]Entity   `yaml:"entities"` // employers, by name
+	StaffKey    string              `yaml:"staff_key"`
+	Principals  []Principal         `yaml:"principals"`
+	Instruments []Instrument        `yaml:"instruments,omitempty"`
+	Approvers   []Approver          `yaml:"approvers,omitempty"`
+	Datasets    []DatasetRule       `yaml:"datasets"`
+	Transfers   []string            `yaml:"transfer_purposes,omitempty"` // purposes that may leave the region
+	Policies    []string            `yaml:"policies,omitempty"`          // known policy hashes; none: not checked
+	Catalogs    []string            `yaml:"catalogs,omitempty"`          // known catalog hashes; none: not checked
+	Binaries    []string            `yaml:"binaries,omitempty"`          // known hashes of the gateway, which it reports of itself; none: not checked
+	Officers    []officers.Officer  `yaml:"officers,omitempty"`          // who may stop, resume and change these rules
+	Hours       *Hours              `yaml:"office_hours,omitempty"`      // when openings with hours: true open
+	Witnesses   []OwnWitness        `yaml:"witnesses,omitempty"`         // outside witnesses of the monitor's own log
+	Quorum      int                 `yaml:"witness_quorum,omitempty"`    // how many of them an entry needs; 0: all
+	Ceilings    Ceilings            `yaml:"ceilings,omitempty"`
+	Anomalies   *anomaly.Thresholds `yaml:"anomalies,omitempty"` // what counts as unusual
+
+	ClockDoubt string `yaml:"clock_doubt,omitempty"` // how far a record's time may be off; default 2m
+	PermitTerm string `yaml:"permit_term,omitempty"` // default 60s, at most 10m
+	Follow     string `yaml:"follow,omitempty"`      // how often the mirror asks each log; default 1s
+	Grace      string `yaml:"grace,omitempty"`       // how long a record may stay without its permit; default 15s
+
+	source []byte // the file, as officers sign it; nil: not read from one
 }
 
 // WatchedLog is a log that the monitor cosigns and mirrors.
@@ -98,6 +111,10 @@ type DatasetRule struct {
 	Regimes    []string  `yaml:"regimes"`              // EU, UK, CH: what its subjects may be exported under
 	Definition string    `yaml:"definition,omitempty"` // pinned hash; none: any that the rules allow
 	Open       []Opening `yaml:"open"`
+
+	// Acknowledge says who lets another definition count than the first: officer (the default),
+	// or auto, which takes any that the rules allow.
+	Acknowledge string `yaml:"acknowledge,omitempty"`
 }
 
 // Opening lets groups open a dataset from a kind of place, if it shows no more than Class
@@ -108,6 +125,7 @@ type Opening struct {
 	Where  string    `yaml:"where"` // region, adequate, elsewhere
 	Class  law.Class `yaml:"class"`
 	Grant  bool      `yaml:"grant,omitempty"`
+	Hours  bool      `yaml:"hours,omitempty"` // only in office hours
 }
 
 // Ceilings bound one chunk and one session. Zero takes the default.
@@ -116,6 +134,14 @@ type Ceilings struct {
 	ChunkRows    int64 `yaml:"chunk_rows,omitempty"`    // default 10,000,000
 	SessionBytes int64 `yaml:"session_bytes,omitempty"` // default 64 GiB
 	Allowance    int64 `yaml:"allowance,omitempty"`     // of catalog reads in a session; default 8 MiB
+
+	// Totals of what was permitted, the allowances of sessions among them. Zero: no such ceiling.
+	PrincipalDayBytes int64 `yaml:"principal_day_bytes,omitempty"` // one principal's, a day in UTC
+	PrincipalDayRows  int64 `yaml:"principal_day_rows,omitempty"`
+	GrantBytes        int64 `yaml:"grant_bytes,omitempty"` // one grant's, for as long as it lasts
+	GrantRows         int64 `yaml:"grant_rows,omitempty"`
+	DayBytes          int64 `yaml:"day_bytes,omitempty"` // everybody's, a day in UTC
+	DayRows           int64 `yaml:"day_rows,omitempty"`
 }
 
 // RulesFile is the name of the rules inside the monitor's directory.
@@ -141,6 +167,7 @@ func ParseRules(file string, src []byte) (*Rules, error) {
 		return nil, err
 	}
 	r.setDefaults()
+	r.source = slices.Clone(src)
 	return &r, nil
 }
 
@@ -164,6 +191,9 @@ func (r *Rules) setDefaults() {
 	text(&r.PermitTerm, "60s")
 	text(&r.Follow, "1s")
 	text(&r.Grace, "15s")
+	for i := range r.Datasets {
+		text(&r.Datasets[i].Acknowledge, AcknowledgeOfficer)
+	}
 	if len(r.Region) == 0 {
 		r.Region = []string{"EEA", "GB", "CH"}
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 )
 
 // keepClosed is how long a closed session is remembered in memory. A record older than the
@@ -75,27 +76,33 @@ type Totals struct {
 // state is everything the journal says, in memory. Its lock is held while an entry is both
 // applied and appended, so the journal replays to the same state.
 type state struct {
-	mu       sync.Mutex
-	logs     map[string]int // origin → index
-	records  map[recordKey]*record
-	sessions map[string]*session
-	acks     map[string][]definition // dataset → acknowledged, oldest first
-	revoked  map[string]bool         // grant ids
-	valves   map[string]string       // connection at the valve → session
-	unasked  map[recordKey]unasked   // records that need a permit, and nobody asked for one yet
-	stopped  bool
-	epoch    uint64
-	reason   string
-	totals   []Totals // by log
-	closed   []string // sessions in the order they closed
+	mu        sync.Mutex
+	logs      map[string]int // origin → index
+	records   map[recordKey]*record
+	sessions  map[string]*session
+	acks      map[string][]definition // dataset → acknowledged, oldest first
+	revoked   map[string]bool         // grant ids
+	valves    map[string]string       // connection at the valve → session
+	unasked   map[recordKey]unasked   // records that need a permit, and nobody asked for one yet
+	stopped   bool                    // everything is
+	epoch     uint64
+	orders    *orders
+	usage     *usage
+	offers    map[string][]definition // dataset → definitions that wait for an officer
+	last      map[string]definition   // dataset → what counted last, also when it was dropped since
+	totals    []Totals                // by log
+	published Definitions             // of datasets, as the records of watched logs give them
+	closed    []string                // sessions in the order they closed
 }
 
 func newState(logs []WatchedLog) *state {
 	s := &state{logs: map[string]int{}, records: map[recordKey]*record{}, sessions: map[string]*session{},
-		acks: map[string][]definition{}, revoked: map[string]bool{}, valves: map[string]string{}, unasked: map[recordKey]unasked{}, totals: make([]Totals, len(logs))}
+		acks: map[string][]definition{}, revoked: map[string]bool{}, valves: map[string]string{}, unasked: map[recordKey]unasked{}, totals: make([]Totals, len(logs)),
+		orders: newOrders(), usage: newUsage(), offers: map[string][]definition{}, last: map[string]definition{}}
 	for i, l := range logs {
 		s.logs[l.Origin] = i
 	}
+	s.published = Definitions{}
 	return s
 }
 
@@ -104,6 +111,13 @@ func (s *state) apply(e *entry, at span, body func() ([]byte, error)) error {
 	switch e.Type {
 	case entryRecord:
 		s.applyRecord(e, at)
+		if _, watched := s.logs[e.Origin]; watched && e.Kind == trefoil.KindCatalog {
+			raw, err := body()
+			if err != nil {
+				return err
+			}
+			return s.published.noteRaw(raw)
+		}
 	case entryAck:
 		raw, err := body()
 		if err != nil {
@@ -113,14 +127,25 @@ func (s *state) apply(e *entry, at span, body func() ([]byte, error)) error {
 		if err := json.Unmarshal(raw, &d); err != nil {
 			return fmt.Errorf("decode acknowledged definition: %w", err)
 		}
-		s.acks[e.Name] = append(s.acks[e.Name], definition{d: &d, hash: e.Hash, index: e.Index, at: e.At})
+		s.applyAck(e, &d)
+	case entryOffer:
+		raw, err := body()
+		if err != nil {
+			return err
+		}
+		return s.applyOffer(e, raw)
 	case entryDropped:
 		delete(s.acks, e.Name)
-	case entryStop:
-		s.stopped, s.reason = true, e.Note
-		s.epoch++
-	case entryResume:
-		s.stopped, s.reason = false, ""
+	case entryOrder:
+		raw, err := body()
+		if err != nil {
+			return err
+		}
+		return s.applyOrder(e, raw)
+	case entryRules:
+		s.applyRules(e)
+	case entryHalt:
+		s.halt(halt{ID: e.Name, At: time.UnixMicro(e.At).UTC(), Reason: e.Note, Scope: &officers.Scope{All: true}})
 	case entryRevoked:
 		s.revoked[e.Name] = true
 	}
@@ -159,6 +184,7 @@ func (s *state) applyRecord(e *entry, at span) {
 	switch {
 	case granted:
 		t.Permits++
+		s.usage.add(e)
 		if e.Kind == trefoil.KindRelease {
 			t.Permitted += e.Bytes
 		}

@@ -52,7 +52,11 @@ func (r *Rules) validate(pos *strict.Positions) strict.Errors {
 	c.want(r.Valve == "" || r.ValveToken != "", "valve_token", "is missing: the file that holds the valve's token")
 	r.validateLogs(c)
 	r.validateParties(c)
+	if r.Anomalies != nil {
+		r.Anomalies.Validate(func(path, text string) { c.want(false, "anomalies."+path, "%s", text) })
+	}
 	r.validateDatasets(c)
+	r.validateOfficers(c)
 	for path, v := range map[string]string{"clock_doubt": r.ClockDoubt, "permit_term": r.PermitTerm, "follow": r.Follow, "grace": r.Grace} {
 		if v == "" {
 			continue
@@ -61,11 +65,15 @@ func (r *Rules) validate(pos *strict.Positions) strict.Errors {
 		c.want(err == nil && d > 0 && d <= 24*time.Hour, path, "must be a duration such as 60s")
 		c.want(path != "permit_term" || d <= 10*time.Minute, path, "must be at most 10m")
 	}
-	for i, h := range r.Policies {
-		c.want(hashHex.MatchString(h), fmt.Sprintf("policies[%d]", i), "must be a hex SHA-256")
+	for path, hashes := range map[string][]string{"policies": r.Policies, "catalogs": r.Catalogs, "binaries": r.Binaries} {
+		for i, h := range hashes {
+			c.want(hashHex.MatchString(h), fmt.Sprintf("%s[%d]", path, i), "must be a hex SHA-256")
+		}
 	}
 	for path, v := range map[string]int64{"chunk_bytes": r.Ceilings.ChunkBytes, "chunk_rows": r.Ceilings.ChunkRows,
-		"session_bytes": r.Ceilings.SessionBytes, "allowance": r.Ceilings.Allowance} {
+		"session_bytes": r.Ceilings.SessionBytes, "allowance": r.Ceilings.Allowance,
+		"principal_day_bytes": r.Ceilings.PrincipalDayBytes, "principal_day_rows": r.Ceilings.PrincipalDayRows, "grant_bytes": r.Ceilings.GrantBytes,
+		"grant_rows": r.Ceilings.GrantRows, "day_bytes": r.Ceilings.DayBytes, "day_rows": r.Ceilings.DayRows} {
 		c.want(v >= 0, "ceilings."+path, "must not be negative")
 	}
 	return c.errs
@@ -128,6 +136,7 @@ func (r *Rules) validateDatasets(c *checker) {
 		c.want(d.Cluster == "inside" || d.Cluster == "outside", at+".cluster", "must be inside or outside")
 		c.want(d.Definition == "" || hashHex.MatchString(d.Definition), at+".definition", "must be a hex SHA-256")
 		c.want(len(d.Regimes) > 0, at+".regimes", "must name EU, UK or CH")
+		c.want(d.Acknowledge == "" || d.Acknowledge == AcknowledgeOfficer || d.Acknowledge == AcknowledgeAuto, at+".acknowledge", "must be officer or auto")
 		for j, g := range d.Regimes {
 			c.want(slices.Contains([]string{"EU", "UK", "CH"}, g), fmt.Sprintf("%s.regimes[%d]", at, j), "must be EU, UK or CH")
 		}
@@ -138,6 +147,7 @@ func (r *Rules) validateDatasets(c *checker) {
 			c.want(o.Class == law.ClassClear || o.Class == law.ClassPseudonymised, op+".class", "must be clear or pseudonymised")
 			c.want(o.Where != "elsewhere" || o.Class == law.ClassPseudonymised, op+".class",
 				"must be pseudonymised: the floor lifts for no rule")
+			c.want(!o.Hours || r.Hours != nil, op+".hours", "office_hours are missing")
 			c.want(d.Cluster != "outside" || o.Class == law.ClassPseudonymised, op+".class",
 				"must be pseudonymised: the outside cluster holds nothing else")
 		}

@@ -163,18 +163,14 @@ func TestValveHearsWhatIsPermitted(t *testing.T) {
 	w.passes(oneValve, w.release(a, 1, 50, 750))
 	all := credit.Line{Kind: credit.Credit, Valve: oneValve, Session: a.Session, Allowance: 10000, Bytes: 750, Releases: 2}
 	expect(r, all)
-	if err := w.m.carryOut(order{Order: OrderStop, Reason: "test"}); err != nil {
-		t.Fatal(err)
-	}
+	stop := w.stop()
 	expect(r, credit.Line{Kind: credit.State, Stopped: true})
 
 	again, endAgain, _ := w.listen(s.URL, w.m.valveToken)
 	expect(again, credit.Line{Kind: credit.State, Stopped: true})
 	expect(again, all)
 	endAgain()
-	if err := w.m.carryOut(order{Order: OrderResume}); err != nil {
-		t.Fatal(err)
-	}
+	w.resume(stop)
 	expect(r, credit.Line{Kind: credit.State})
 	w.m.EndStreams()
 	if _, err := r.Next(); !errors.Is(err, credit.ErrStream) {

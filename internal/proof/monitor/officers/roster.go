@@ -19,6 +19,13 @@ type Officer struct {
 	Key    string `yaml:"key" json:"key"`  // vkey, used for nothing else
 }
 
+// KeyID is the note key hash of the officer's key, 8 hex digits.
+func (o Officer) KeyID() string {
+	_, rest, _ := strings.Cut(o.Key, "+")
+	id, _, _ := strings.Cut(rest, "+")
+	return id
+}
+
 // Roster is a set of officers. The zero value takes no order.
 type Roster struct {
 	officers  []Officer
@@ -158,4 +165,18 @@ func Second(text string, s note.Signer) (string, Order, error) {
 		return "", Order{}, fmt.Errorf("second order: %w", err)
 	}
 	return string(signed), o, nil
+}
+
+// Read returns the order in a signed note without verifying any signature: for what was
+// verified before, and for showing.
+func Read(text string) (Order, error) {
+	if len(text) > MaxSize {
+		return Order{}, fmt.Errorf("%w: too long", ErrMalformed)
+	}
+	_, err := note.Open([]byte(text), note.VerifierList())
+	var unverified *note.UnverifiedNoteError
+	if !errors.As(err, &unverified) {
+		return Order{}, fmt.Errorf("%w: not a signed note", ErrMalformed)
+	}
+	return Parse(unverified.Note.Text)
 }
