@@ -10,6 +10,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil/internal/certfile"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/anomaly"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/cheat"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
@@ -46,6 +47,7 @@ type Rules struct {
 	Quorum      int                 `yaml:"witness_quorum,omitempty"`    // how many of them an entry needs; 0: all
 	Ceilings    Ceilings            `yaml:"ceilings,omitempty"`
 	Anomalies   *anomaly.Thresholds `yaml:"anomalies,omitempty"` // what counts as unusual
+	Services    []cheat.Service     `yaml:"services,omitempty"`  // statements and ceilings of services' accounts; none: not checked
 
 	ClockDoubt string `yaml:"clock_doubt,omitempty"` // how far a record's time may be off; default 2m
 	PermitTerm string `yaml:"permit_term,omitempty"` // default 60s, at most 10m

@@ -56,6 +56,7 @@ func (r *Rules) validate(pos *strict.Positions) strict.Errors {
 		r.Anomalies.Validate(func(path, text string) { c.want(false, "anomalies."+path, "%s", text) })
 	}
 	r.validateDatasets(c)
+	r.validateServices(c)
 	r.validateOfficers(c)
 	for path, v := range map[string]string{"clock_doubt": r.ClockDoubt, "permit_term": r.PermitTerm, "follow": r.Follow, "grace": r.Grace} {
 		if v == "" {

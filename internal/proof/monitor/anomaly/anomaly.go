@@ -76,6 +76,9 @@ func (a *Alert) Text() string {
 	if a.Detail != "" {
 		what += " (" + a.Detail + ")"
 	}
+	if a.Days == 0 && a.Baseline == 0 { // a bound that does not come from their history
+		return fmt.Sprintf("%s: %s: %d %s; bound %d; %d records", what, a.Principal, a.Observed, a.Unit, a.Threshold, a.Of)
+	}
 	return fmt.Sprintf("%s: %s: %d %s; most in %d days of their own history: %d; threshold %d; %d records",
 		what, a.Principal, a.Observed, a.Unit, a.Days, a.Baseline, a.Threshold, a.Of)
 }
