@@ -16,7 +16,7 @@ func TestApproverWhoIsThePrincipal(t *testing.T) {
 		w.acknowledged(d)
 		id, approval := w.approve("dpo", w.approver, "yuki", d, 20*time.Minute)
 		a := w.access("yuki", d)
-		a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().approvers[0].Verifier)}
+		a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().grants.Approvers[0].Verifier)}
 		if c.rule == "" {
 			w.permitted(w.start(a), approval)
 		} else {

@@ -13,7 +13,6 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
-	"golang.org/x/mod/sumdb/note"
 )
 
 // book is the rules made ready for judging. It is not changed after newBook, but for its
@@ -22,7 +21,7 @@ type book struct {
 	rules      *Rules
 	region     law.Region
 	datasets   map[string]*DatasetRule
-	approvers  []grant.Approver
+	grants     grant.Book // approvers, and how many of them there must be
 	principals []Principal
 	staffKey   []byte
 	doubt      time.Duration
@@ -53,12 +52,8 @@ func newBook(r *Rules, dir string) (*book, error) {
 	for i := range r.Datasets {
 		b.datasets[r.Datasets[i].Name] = &r.Datasets[i]
 	}
-	for _, a := range r.Approvers {
-		v, err := note.NewVerifier(a.Key)
-		if err != nil {
-			return nil, fmt.Errorf("read rules: approver key: %w", err)
-		}
-		b.approvers = append(b.approvers, grant.Approver{Name: a.Name, Verifier: v, Purposes: a.Purposes, Persons: a.Persons})
+	if err := b.readApprovers(); err != nil {
+		return nil, fmt.Errorf("read rules: approver: %w", err)
 	}
 	// Not trimmed: the key is the file's bytes, on both sides.
 	if b.staffKey, err = os.ReadFile(within(dir, r.StaffKey)); err != nil {

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
-	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 )
 
@@ -51,6 +50,7 @@ type accessCase struct {
 	definition *trefoil.Definition // acknowledged under the record's hash; nil: none
 	parents    []definition        // of a case: what was acknowledged of the dataset that it is made of
 	evidence   []string            // signed notes
+	release    *trefoil.ReleaseBody
 	revoked    func(grantID string) bool
 	now        time.Time
 }
@@ -101,7 +101,7 @@ func (b *book) judge(c *accessCase) (law.Zone, *refusal) {
 		return found.Zone, refuse(ruleOpening, "GDPR art. 25(2)", "none of the monitor's rules opens this dataset to this principal from there")
 	}
 	needs := opening.Grant || found.Zone != law.ZoneRegion && class != law.ClassPseudonymised
-	return found.Zone, b.checkGrant(c, who, needs)
+	return found.Zone, b.checkGrant(c, who, found.Zone, needs)
 }
 
 // known checks that the dataset's definition is one the monitor acknowledged, and that the
@@ -204,25 +204,6 @@ func (b *book) sameInstrument(said trefoil.Instrument, found law.Assessment) *re
 		return lie
 	}
 	return nil
-}
-
-// checkGrant looks for a grant where one is needed, and checks one that is claimed.
-func (b *book) checkGrant(c *accessCase, who *Principal, needed bool) *refusal {
-	a := c.access
-	if !needed && a.Grant == "" {
-		return nil
-	}
-	for _, text := range c.evidence {
-		s, err := grant.Open(text, b.approvers)
-		if err != nil || s.Envelope.Request.ID != a.Grant || !b.covers(c, s, who) {
-			continue
-		}
-		if s.Envelope.Request.Purpose != a.Purpose || c.revoked(a.Grant) || !slices.Contains(a.Approvals, s.Key) {
-			continue
-		}
-		return nil
-	}
-	return refuse(ruleGrant, "GDPR art. 25(2)", "no grant in force, signed by an approver whom the monitor knows, covers this principal and this definition")
 }
 
 // classOf judges a definition by its columns.

@@ -17,7 +17,7 @@ func Looser(old, other *Rules) []string {
 	tighter := map[string]func(path string, a, b any){
 		"principals":        keyed(l, func(p Principal) string { return p.ID }, l.principal),
 		"instruments":       keyed(l, func(i Instrument) string { return i.ID }, l.instrument),
-		"approvers":         keyed(l, func(a Approver) string { return a.Name }, l.approver),
+		"approvers":         keyed(l, func(a Approver) string { return a.Name + " " + a.Key }, l.approver),
 		"datasets":          keyed(l, func(d DatasetRule) string { return d.Name }, l.dataset),
 		"entities":          l.entities,
 		"transfer_purposes": l.fewer,

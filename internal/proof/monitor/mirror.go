@@ -79,7 +79,7 @@ func consequence(b *trefoil.Body, e *entry) *entry {
 	switch {
 	case b.Kind == trefoil.KindCatalog && b.Catalog.Event == "dropped" && b.Catalog.Definition != nil:
 		return &entry{Type: entryDropped, At: e.At, Name: b.Catalog.Definition.Name}
-	case b.Kind == trefoil.KindRevocation && b.Grant.Grant != "":
+	case (b.Kind == trefoil.KindRevocation || b.Kind == trefoil.KindApproval && b.Grant.Event == "denied") && b.Grant.Grant != "":
 		return &entry{Type: entryRevoked, At: e.At, Name: b.Grant.Grant}
 	}
 	return nil

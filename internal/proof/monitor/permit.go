@@ -140,7 +140,7 @@ func (m *Monitor) judge(p *proved, evidence []string, now time.Time) (law.Zone, 
 	if d := now.Sub(b.At); d > late || d < -m.book().doubt {
 		return law.ZoneUnknown, refuse(ruleClock, "", "the record's time is too far from the monitor's clock")
 	}
-	c := &accessCase{access: access, recorded: b.At, evidence: evidence, revoked: m.revoked, now: now}
+	c := &accessCase{access: access, recorded: b.At, evidence: evidence, release: b.Release, revoked: m.revoked, now: now}
 	m.state.mu.Lock()
 	c.definition = m.state.acknowledged(access.Dataset, access.Hashes.Dataset)
 	c.parents = m.state.parents(c.definition)

@@ -52,7 +52,7 @@ func TestGatewayThatSaysYesGetsNoPermitForClearInChina(t *testing.T) {
 	d := supportDefinition()
 	id, approval := w.approve("dpo", w.approver, "chen", d, time.Hour)
 	a := w.access("chen", d)
-	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().approvers[0].Verifier)}
+	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().grants.Approvers[0].Verifier)}
 	w.refused("floor", w.start(a), approval)
 
 	lies := map[string]func(*trefoil.Access){
@@ -239,7 +239,7 @@ func TestPermitThatRanOutIsRenewedByTheRulesOfNow(t *testing.T) {
 	w.acknowledged(d)
 	id, approval := w.approve("dpo", w.approver, "yuki", d, 20*time.Minute)
 	a := w.access("yuki", d)
-	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().approvers[0].Verifier)}
+	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().grants.Approvers[0].Verifier)}
 	w.permitted(w.start(a), approval)
 	_, no, req := w.ask(w.release(a, 0, 100, 100), approval)
 	if no != nil {
@@ -393,7 +393,7 @@ func TestGrantForClearInAdequateCountry(t *testing.T) {
 			w.acknowledged(d)
 			a := w.access("yuki", d)
 			id, evidence := c.evidence(w)
-			a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().approvers[0].Verifier)}
+			a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().grants.Approvers[0].Verifier)}
 			if c.want == "" {
 				w.permitted(w.start(a), evidence...)
 				return
@@ -413,7 +413,7 @@ func TestSelfApprovedGrant(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.m.book().approvers[1].Verifier = v // known to the monitor, for every purpose
+	w.m.book().grants.Approvers[1].Verifier = v // known to the monitor, for every purpose
 	now := w.clock.now()
 	e := grant.New(grant.KindApproval, grant.Request{Dataset: d.Name, Definition: trefoil.DefinitionHash(d), From: now.Add(-time.Hour),
 		ID: strings.Repeat("a", 32), Policy: strings.Repeat("0", 64), Principal: "yuki", Purpose: d.Purpose,
@@ -454,7 +454,7 @@ func TestRevokedGrantGivesNothing(t *testing.T) {
 	w.acknowledged(d)
 	id, approval := w.approve("dpo", w.approver, "yuki", d, time.Hour)
 	a := w.access("yuki", d)
-	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().approvers[0].Verifier)}
+	a.Grant, a.Approvals = id, []string{grant.KeyID(w.m.book().grants.Approvers[0].Verifier)}
 	w.permitted(w.start(a), approval)
 	w.log.add(&trefoil.Body{At: w.clock.now(), Kind: trefoil.KindRevocation, Origin: testOrigin,
 		Grant: &trefoil.GrantBody{Dataset: "support", Event: "revoked", Grant: id, Until: w.clock.now()}})

@@ -12,6 +12,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/anomaly"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/cheat"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 )
@@ -103,6 +104,8 @@ type Approver struct {
 	Key      string   `yaml:"key"` // vkey
 	Purposes []string `yaml:"purposes"`
 	Persons  []string `yaml:"persons,omitempty"` // principals who are the same person: they get nothing by this approver
+	From     string   `yaml:"from,omitempty"`    // a day or a time from which the key approves
+	Until    string   `yaml:"until,omitempty"`   // and until which: what it approved gives nothing after it
 }
 
 // DatasetRule is what the monitor allows one dataset to be, and who may open it from where.

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/strict"
 	"golang.org/x/mod/sumdb/note"
@@ -121,9 +122,14 @@ func (r *Rules) validateParties(c *checker) {
 	}
 	for i, a := range r.Approvers {
 		at := fmt.Sprintf("approvers[%d]", i)
-		_, err := note.NewVerifier(a.Key)
+		_, err := grant.NewVerifier(a.Key)
 		c.want(err == nil, at+".key", "must be a vkey")
 		c.want(a.Name != "", at+".name", "is missing")
+		_, _, err = grant.ParseTerm(a.From, a.Until)
+		c.want(err == nil, at+".until", "must be a day or a time after from")
+	}
+	for _, f := range r.faults() {
+		c.want(false, "approvals"+f.Path, "%s", f.Text)
 	}
 }
 
