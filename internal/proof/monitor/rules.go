@@ -37,6 +37,7 @@ type Rules struct {
 	Principals  []Principal         `yaml:"principals"`
 	Instruments []Instrument        `yaml:"instruments,omitempty"`
 	Approvers   []Approver          `yaml:"approvers,omitempty"`
+	Approvals   []grant.Rule        `yaml:"approvals,omitempty"` // who has to approve what; none: one approver of the purpose
 	Datasets    []DatasetRule       `yaml:"datasets"`
 	Transfers   []string            `yaml:"transfer_purposes,omitempty"` // purposes that may leave the region
 	Policies    []string            `yaml:"policies,omitempty"`          // known policy hashes; none: not checked
