@@ -41,8 +41,8 @@ type verifier struct {
 	report *Report
 }
 
-// Verify checks a pack. keys, if there are any, are the vkeys that the reader believes: every
-// key that the pack names must be among them. Without any the pack is checked under its own
+// Verify checks a pack. keys, if there are any, are the vkeys that the reader believes: the key
+// that signed must be among them, and none of the pack's may contradict them. Without any the pack is checked under its own
 // keys, and the report says so. Its errors are *trefoil.VerifyError where the pack is at fault.
 func Verify(path string, keys []string) (*Report, error) {
 	src, err := openSource(path)
@@ -96,10 +96,8 @@ func (v *verifier) manifest(believed []string) (*Manifest, error) {
 	if err != nil {
 		return nil, failed("%s names no signer", keysFile)
 	}
-	for _, k := range v.keys.All() {
-		if len(believed) > 0 && !slices.Contains(believed, k) {
-			return nil, failed("the pack names a key that is none of those given: %s", k)
-		}
+	if err := v.believe(believed); err != nil {
+		return nil, err
 	}
 	text, err := v.src.small(manifestFile, 1<<20)
 	if err != nil {
@@ -116,6 +114,26 @@ func (v *verifier) manifest(believed []string) (*Manifest, error) {
 		v.caveat("whose keys these are: compare them with published ones, or give them with --monitor-key and --log-key: %s", strings.Join(v.keys.All(), " "))
 	}
 	return &m, nil
+}
+
+// believe wants the signer among the keys that are believed, and no key in the pack that is
+// another than the one that is believed under its name. The signer answers for the rest.
+func (v *verifier) believe(believed []string) error {
+	if len(believed) == 0 {
+		return nil
+	}
+	if !slices.Contains(believed, v.keys.Signer) {
+		return failed("the pack is signed with a key that is none of those given: %s", v.keys.Signer)
+	}
+	for _, k := range v.keys.All() {
+		name, _, _ := strings.Cut(k, "+")
+		for _, b := range believed {
+			if other, _, _ := strings.Cut(b, "+"); other == name && b != k {
+				return failed("the pack names another key of %s than the one given", name)
+			}
+		}
+	}
+	return nil
 }
 
 // files checks the list and the bytes of every file in it.
