@@ -33,10 +33,10 @@ func newMonitorCommand() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&dir, "dir", "", "the monitor's own directory")
 	cmd.Flags().StringVar(&listen, "listen", "", "address to serve on; default that of rules.yaml")
 	cmd.AddCommand(newMonitorInitCommand(&dir), newMonitorStatusCommand(&dir), newMonitorVerifyCommand(&dir),
-		newMonitorProbeCommand(&dir), newMonitorEnrolCommand(&dir),
+		newMonitorProbeCommand(&dir), newMonitorEnrolCommand(&dir), newMonitorCanaryCommand(&dir), newMonitorServicesCommand(&dir),
 		newMonitorStopCommand(&dir), newMonitorResumeCommand(&dir), newMonitorSecondCommand(&dir), newMonitorRulesCommand(&dir),
 		newMonitorAcknowledgeCommand(&dir), newMonitorOrdersCommand(&dir), newMonitorDiffCommand(&dir))
-	cmd.AddCommand(newMonitorStatementCommand(&dir))
+	cmd.AddCommand(newMonitorStatementCommand(&dir), newMonitorPackCommand(&dir))
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/proof/accesslog"
+	"github.com/trefoil-eu/trefoil/internal/proof/pack"
 )
 
 // verifyFlags are whom to believe, and what was seen before.
@@ -34,13 +35,19 @@ type verifyFlags struct {
 func newVerifyCommand() *cobra.Command {
 	var f verifyFlags
 	cmd := &cobra.Command{
-		Use:   "verify RECEIPT|STATEMENT|DIR|URL",
+		Use:   "verify RECEIPT|STATEMENT|PACK|DIR|URL",
 		Short: "Check a receipt, a monitor's statements, or a whole log, offline where it is a file or directory",
 		Long: "Check a receipt (a file), a whole log (a directory: a log's own, a mirror or a copy), or a log over HTTP; with --statement-key " +
 			"also a monitor's daily statement, an exported incident (files), or statements that follow each other (a directory of them). " +
+			"A pack (a zip or directory: evidence of a period, an order, an inspection sample) names its own keys; with --statement-key, " +
+			"or --log-key for a sample, only one that this key signed holds. " +
 			"Nothing is believed but the keys given. Exit code 3 and the first thing that does not verify, if anything does not.",
 		Args: usageArgs(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if pack.IsPack(args[0]) {
+				var out verdict
+				return out.finish(cmd, args[0], out.pack(args[0], &f))
+			}
 			if texts := readDocuments(args[0]); texts != nil {
 				var out verdict
 				return out.finish(cmd, args[0], out.documents(texts, &f))

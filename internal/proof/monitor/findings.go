@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"sync"
 	"time"
+
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/anomaly"
 )
 
 // Finding is something that the monitor saw and that should not be. It stays for ever.
@@ -18,6 +20,8 @@ type Finding struct {
 	Index    *uint64   `json:"index,omitempty"`
 	Text     string    `json:"text"`
 	Evidence string    `json:"evidence,omitempty"` // signed by whom it is about
+
+	Alert *anomaly.Alert `json:"alert,omitempty"` // of what is unusual: baseline, threshold, records
 }
 
 // maxFindings bounds the file: a flood says no more than its beginning.

@@ -18,8 +18,18 @@ var IncidentsDir = filepath.Join("state", "incidents")
 // incident, with the records as its evidence.
 func incidentOf(x Finding) incident.Finding {
 	f := incident.Finding{Rule: x.Rule, Origin: x.Origin, Reason: x.Text, At: x.At}
+	if a := x.Alert; a != nil { // one incident for a principal and a rule
+		f.Origin = a.Principal
+		f.Baseline = fmt.Sprintf("%d %s is the most in %d days of their own history; threshold %d", a.Baseline, a.Unit, a.Days, a.Threshold)
+		if a.Days == 0 && a.Baseline == 0 {
+			f.Baseline = fmt.Sprintf("at most %d %s", a.Threshold, a.Unit)
+		}
+		for _, r := range a.Records[:len(a.Records)-1] {
+			f.Evidence = append(f.Evidence, incident.Evidence{Log: r.Origin, Index: &r.Index})
+		}
+	}
 	if x.Index != nil || x.Evidence != "" {
-		f.Evidence = []incident.Evidence{{Log: x.Origin, Index: x.Index, Text: x.Evidence}}
+		f.Evidence = append(f.Evidence, incident.Evidence{Log: x.Origin, Index: x.Index, Text: x.Evidence})
 	}
 	return f
 }

@@ -13,7 +13,7 @@ import (
 func (m *Monitor) knows(log int, index uint64) bool {
 	m.state.mu.Lock()
 	defer m.state.mu.Unlock()
-	return m.state.records[recordKey{log, index}] != nil
+	return m.state.records.has(recordKey{log, index})
 }
 
 // mirrored keeps a body that the log gave, which its leaf commits to, and draws what follows
@@ -23,14 +23,15 @@ func (m *Monitor) mirrored(log int, index uint64, leaf [32]byte, b *trefoil.Body
 	outside := trefoil.Unpermitted(b) && m.zoneOf(b, now) != law.ZoneRegion
 	s := m.state
 	s.mu.Lock()
-	if s.records[recordKey{log, index}] != nil { // /permit was faster
+	if s.records.has(recordKey{log, index}) { // /permit was faster
 		s.mu.Unlock()
 		return nil
 	}
 	e := recordEntry(b, index, leaf, rec.Salt, now)
 	found := m.audit(b, e, index)
-	_, err := m.step(e, rec.Body)
+	seq, err := m.step(e, rec.Body)
 	if err == nil {
+		m.anomalies.note(seq, e, b, true)
 		if follow := consequence(b, e); follow != nil {
 			_, err = m.step(follow, nil)
 		}
