@@ -126,7 +126,11 @@ func (f *follower) join(ctx context.Context, position flow.LSN, patience time.Du
 	}
 	wait, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	return f.hub.flow.Join(wait, f.name, f.streamConfig(position), func(context.Context) error { return f.ready(ctx, position) })
+	floor := position
+	if f.kept.word != "" {
+		floor = min(floor, f.kept.before)
+	}
+	return f.hub.flow.Join(wait, f.name, f.streamConfig(position), floor, func(context.Context) error { return f.ready(ctx, position) })
 }
 
 // ready makes sure that the shared slot, which nobody reads now, has all that the dataset

@@ -85,10 +85,10 @@ func NewHub(c HubConfig) *Hub {
 	return &Hub{cfg: c, turn: make(chan struct{}, 1), places: map[string]*place{}}
 }
 
-// Join adds a stream, which reads from c.Start; DSN, Slot and Publication are the hub's. While
-// nobody reads the slot, ready is called: it must return an error unless the slot has all from
-// c.Start on. Until ctx ends Join waits for streams that cannot be interrupted; then it is ErrUnready.
-func (h *Hub) Join(ctx context.Context, name string, c Config, ready func(ctx context.Context) error) (*Stream, error) {
+// Join adds a stream, which reads from c.Start; DSN, Slot and Publication are the hub's. What
+// comes after floor, which may be before that, is kept at the source until it confirms more. While
+// nobody reads the slot, ready is called: it must return an error unless the slot has all of that. Until ctx ends Join waits for streams that cannot be interrupted; then it is ErrUnready.
+func (h *Hub) Join(ctx context.Context, name string, c Config, floor LSN, ready func(ctx context.Context) error) (*Stream, error) {
 	select {
 	case h.turn <- struct{}{}:
 	case <-ctx.Done():
@@ -103,7 +103,7 @@ func (h *Hub) Join(ctx context.Context, name string, c Config, ready func(ctx co
 	err := ready(ctx)
 	if err == nil {
 		h.mu.Lock()
-		h.places[name] = &place{stream: s, floor: c.Start}
+		h.places[name] = &place{stream: s, floor: floor}
 		h.mu.Unlock()
 	}
 	if begun := h.begin(ctx); begun != nil {
@@ -183,7 +183,7 @@ func (h *Hub) pause(ctx context.Context) error {
 		l.close()
 	}
 	for _, s := range serving {
-		s.resume(true)
+		s.resume()
 	}
 	h.mu.Lock()
 	h.closing = false
@@ -191,38 +191,31 @@ func (h *Hub) pause(ctx context.Context) error {
 	return nil
 }
 
-// still makes every stream take in nothing more; false, and they all go on, when one is in the
-// middle of a transaction.
+// still makes every stream take in nothing more; false when one is in the middle of a
+// transaction, and then nothing has changed.
 func (h *Hub) still() bool {
 	h.mu.Lock()
 	serving := h.serving
 	h.mu.Unlock()
-	for i, s := range serving {
+	for _, s := range serving {
 		s.mu.Lock()
-		busy := s.inPart && !s.off.Load()
-		if !busy {
-			s.paused = true
-			s.space.Broadcast()
-		}
-		s.mu.Unlock()
-		if busy {
-			for _, s := range serving[:i] {
-				s.resume(false)
-			}
+		defer s.mu.Unlock()
+		if s.inPart && !s.off.Load() {
 			return false
 		}
+	}
+	for _, s := range serving {
+		s.paused = true
+		s.space.Broadcast()
 	}
 	return true
 }
 
-// resume lets a stream take in again; anew: from the start of a connection.
-func (s *Stream) resume(anew bool) {
+// resume lets a stream take in again, from the start of a connection.
+func (s *Stream) resume() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.paused = false
-	if anew {
-		s.waiting, s.current, s.skip, s.relations = false, nil, false, map[uint32]*followed{}
-	}
+	s.paused, s.waiting, s.current, s.skip, s.relations = false, false, nil, false, map[uint32]*followed{}
 }
 
 // begin reads the slot for all streams that have not ended.
