@@ -19,6 +19,10 @@ type Trust struct {
 	Quorum    int             // how many distinct witnesses must have cosigned; 0 = all
 	Permit    note.Verifier   // the monitor's permit key; nil: permits cannot be checked
 
+	// Regulators may sign a succession in the place of an outgoing key (Succeed).
+	Regulators []note.Verifier
+	successors []*successor
+
 	// At, if set, is the verifier's clock: cosignatures from after At + 5 minutes do not
 	// count, nor those older than MaxAge if that is set too. Receipts are for ever, so the
 	// default checks no time.

@@ -62,13 +62,13 @@ func (t *Trust) VerifyCheckpoint(cp []byte) (*Checkpoint, error) {
 	if err != nil {
 		return nil, failed(ReasonFormat, "%v", err)
 	}
-	if n, err := note.Open(cp, note.VerifierList(t.Log)); err != nil || !canonical(n) {
+	c.Witnessed = t.cosignatures(cp)
+	if !t.logSigned(cp, c) {
 		return nil, failed(ReasonLogSignature, "the checkpoint carries no valid signature of the log's key %s", t.Log.Name())
 	}
 	if c.Origin != t.Log.Name() {
 		return nil, failed(ReasonOrigin, "the checkpoint is of another log than the trusted key's")
 	}
-	c.Witnessed = t.cosignatures(cp)
 	need, err := t.quorum()
 	if err != nil {
 		return nil, failed(ReasonQuorum, "%v", err)
@@ -77,6 +77,22 @@ func (t *Trust) VerifyCheckpoint(cp []byte) (*Checkpoint, error) {
 		return nil, failed(ReasonQuorum, "%d of %d needed witnesses cosigned the checkpoint", len(c.Witnessed), need)
 	}
 	return c, nil
+}
+
+// logSigned reports whether a key of the log signed the checkpoint that counted when the first
+// trusted witness cosigned it. Without a cosignature there is no time: then only a key counts
+// that nothing has succeeded.
+func (t *Trust) logSigned(cp []byte, c *Checkpoint) bool {
+	for _, k := range t.keysOf(SuccessionLog, 0, t.Log) {
+		n, err := note.Open(cp, note.VerifierList(k.v))
+		if err != nil || !canonical(n) {
+			continue
+		}
+		if len(c.Witnessed) == 0 && k.until.IsZero() || len(c.Witnessed) > 0 && k.counts(c.Witnessed[0].At) {
+			return true
+		}
+	}
+	return false
 }
 
 // canonical reports whether the verified signatures are in the one spelling of their base64:
@@ -114,21 +130,24 @@ func (t *Trust) cosignatures(cp []byte) []Cosignature {
 	}
 	var found []Cosignature
 	counted := make(map[signer]bool)
-	for _, w := range t.Witnesses {
+	for i, w := range t.Witnesses {
 		id := signer{w.Name(), w.KeyHash()}
 		if counted[id] {
 			continue
 		}
-		n, err := note.Open(cp, note.VerifierList(w))
-		if err != nil || !canonical(n) {
-			continue
+		for _, k := range t.keysOf(SuccessionWitness, i, w) { // a witness and who succeeded it count once
+			n, err := note.Open(cp, note.VerifierList(k.v))
+			if err != nil || !canonical(n) {
+				continue
+			}
+			at, err := fnote.CoSigV1Timestamp(n.Sigs[0])
+			if err != nil || at.Unix() < 0 || !t.timely(at) || !k.counts(at) {
+				continue
+			}
+			counted[id] = true
+			found = append(found, Cosignature{Witness: k.v.Name(), At: at.UTC()})
+			break
 		}
-		at, err := fnote.CoSigV1Timestamp(n.Sigs[0])
-		if err != nil || at.Unix() < 0 || !t.timely(at) {
-			continue
-		}
-		counted[id] = true
-		found = append(found, Cosignature{Witness: w.Name(), At: at.UTC()})
 	}
 	slices.SortFunc(found, func(a, b Cosignature) int { return a.At.Compare(b.At) })
 	return found
@@ -208,7 +227,7 @@ func (t *Trust) verifyPermit(text string, b *Body, origin string, index uint64, 
 	if t.Permit == nil {
 		return failed(ReasonPermit, "no permit key is trusted")
 	}
-	p, err := OpenPermit(text, t.Permit)
+	p, err := t.OpenPermit(text, b.At)
 	if err != nil {
 		return failed(ReasonPermit, "%v", err)
 	}

@@ -202,7 +202,7 @@ func (s *Session) permit(ctx context.Context, req trefoil.PermitRequest, leaf [3
 	case answer.Refusal != nil:
 		return pass{}, refused(*answer.Refusal)
 	}
-	p, err := trefoil.OpenPermit(answer.Permit, s.Trust.Permit)
+	p, err := s.Trust.OpenPermit(answer.Permit, s.Now())
 	if err != nil {
 		return pass{}, unanswered(err)
 	}
