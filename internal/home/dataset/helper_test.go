@@ -128,12 +128,13 @@ func setupOn(t *testing.T, source *pgtest.Cluster, dsn string, target *pgtest.Cl
 		name = name[len(name)-40:]
 	}
 	f := &fixture{t: t, source: source, target: target, dsn: dsn, dir: t.TempDir(), name: "d" + name}
+	named := f.name // a case takes its place
 	source.Exec(t, dsn, statements)
 	f.b = f.open(cat, datasets, nil)
 	t.Cleanup(func() {
 		if target.Running() {
-			target.Exec(t, target.SuperuserDSN("postgres"), "DROP DATABASE IF EXISTS "+postgres.Quote(f.name)+" WITH (FORCE)",
-				"DROP ROLE IF EXISTS "+postgres.Quote(group(f.name)))
+			target.Exec(t, target.SuperuserDSN("postgres"), "DROP DATABASE IF EXISTS "+postgres.Quote(named)+" WITH (FORCE)",
+				"DROP ROLE IF EXISTS "+postgres.Quote(group(named)))
 		}
 	})
 	return f
