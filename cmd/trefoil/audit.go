@@ -65,7 +65,7 @@ func auditSession(cmd *cobra.Command, session, ciphertext, plaintext string) err
 	if err != nil {
 		return err
 	}
-	if err := report(cmd, r, func() { printAudit(cmd.OutOrStdout(), r) }); err != nil {
+	if err := report(cmd, r, func() { printSessionAudit(cmd.OutOrStdout(), r) }); err != nil {
 		return err
 	}
 	if !r.Holds {
@@ -115,7 +115,7 @@ func writePlaintext(path string, x *audit.Stream) error {
 	return errors.Join(err, f.Close())
 }
 
-func printAudit(w io.Writer, r *audit.Report) {
+func printSessionAudit(w io.Writer, r *audit.Report) {
 	fmt.Fprintf(w, "session:     %s, through connection %s\n", r.Session, r.Connection)
 	fmt.Fprintf(w, "opened:      %d bytes of ciphertext, %d TLS records, %s, %d key updates: %d bytes to the client\n", r.Ciphertext, r.TLSRecords, r.Suite, r.Updates, r.Bytes)
 	fmt.Fprintf(w, "matching:    %d of %d chunks, %d bytes: the digest of each is the one in its record\n", r.Matched, r.Chunks, r.Released)

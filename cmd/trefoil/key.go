@@ -11,7 +11,7 @@ import (
 // newKeyCommand makes note signing keys and shows their public halves.
 func newKeyCommand() *cobra.Command {
 	cmd := &cobra.Command{Use: "key", Short: "Make signing keys, show their public halves; list, rotate and destroy the keys of pseudonyms"}
-	cmd.AddCommand(newKeyNewCommand(), newKeyShowCommand(), newKeyListCommand(), newKeyRotateCommand(), newKeyDestroyCommand())
+	cmd.AddCommand(newKeyNewCommand(), newKeyShowCommand(), newKeyListCommand(), newKeyRotateCommand(), newKeyDestroyCommand(), newKeySucceedCommand())
 	return cmd
 }
 

@@ -24,9 +24,12 @@ type verifyFlags struct {
 	logKey      string
 	monitorKeys []string
 	witnessKeys []string
-	quorum      int
-	earlier     string
-	save        string
+
+	regulatorKeys []string
+	successions   []string
+	quorum        int
+	earlier       string
+	save          string
 
 	statementKey string
 }
@@ -56,6 +59,9 @@ func newVerifyCommand() *cobra.Command {
 			if err != nil {
 				return fmt.Errorf("%w: %w", errUsage, err)
 			}
+			if err := takeUp(t, f.regulatorKeys, f.successions); err != nil {
+				return err
+			}
 			return verify(cmd, args[0], t, &f)
 		},
 	}
@@ -63,6 +69,8 @@ func newVerifyCommand() *cobra.Command {
 	cmd.Flags().StringSliceVar(&f.monitorKeys, "monitor-key", nil, "the monitor's verifier keys: witness and permit, in any order")
 	cmd.Flags().StringSliceVar(&f.witnessKeys, "witness-key", nil, "verifier keys of further witnesses")
 	cmd.Flags().IntVar(&f.quorum, "quorum", 0, "how many of the witnesses must have cosigned; 0 = all")
+	cmd.Flags().StringSliceVar(&f.successions, "succession", nil, "a note by which one key took over from another (trefoil key succeed); several in their order")
+	cmd.Flags().StringSliceVar(&f.regulatorKeys, "regulator-key", nil, "verifier key of a regulator, who may sign a succession in an outgoing key's place")
 	cmd.Flags().StringVar(&f.earlier, "earlier", "", "a checkpoint seen before: the log must still begin with what it had then")
 	cmd.Flags().StringVar(&f.statementKey, "statement-key", "", "the monitor's statement key, for its statements and incidents")
 	cmd.Flags().StringVar(&f.save, "save-checkpoint", "", "where to keep the verified checkpoint, for --earlier next time")
