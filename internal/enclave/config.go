@@ -26,7 +26,8 @@ type Config struct {
 	Log              Log                 `yaml:"log"`
 	Monitor          Monitor             `yaml:"monitor"`
 	Keys             Keys                `yaml:"keys"`
-	Entities         map[string]Entity   `yaml:"entities"` // employers: importers of a transfer
+	Regulator        *Regulator          `yaml:"regulator,omitempty"` // who is told when the monitor has been away for a day
+	Entities         map[string]Entity   `yaml:"entities"`            // employers: importers of a transfer
 	Instruments      []Instrument        `yaml:"instruments,omitempty"`
 	Approvers        []Approver          `yaml:"approvers,omitempty"`
 	Approvals        []grant.Rule        `yaml:"approvals,omitempty"`         // who has to approve what; none: one approver of the purpose
@@ -177,11 +178,14 @@ type Witness struct {
 // Monitor is what the gateway knows of the monitor: where it is, and its public keys.
 type Monitor struct {
 	URL     string `yaml:"url"`
-	Witness string `yaml:"witness"` // cosignature vkey
-	Permit  string `yaml:"permit"`  // permit vkey
-	Token   string `yaml:"token"`   // file; shared with the monitor, both ways, for /permit and body/
+	Witness string `yaml:"witness"`        // cosignature vkey
+	Permit  string `yaml:"permit"`         // permit vkey
+	Stop    string `yaml:"stop,omitempty"` // stop vkey: the count of stops is asked for every second; without it a stop waits for the next permit
+	Token   string `yaml:"token"`          // file; shared with the monitor, both ways, for /permit and body/
 
 	Authority string `yaml:"authority,omitempty"` // PEM file behind an https URL; default the system's
+
+	Successions []string `yaml:"successions,omitempty"` // files: notes by which keys above were replaced, in their order
 }
 
 // Keys names secret files of the enclave.

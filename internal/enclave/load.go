@@ -73,6 +73,9 @@ func (c *Config) validate(pos *strict.Positions) strict.Errors {
 	c.validateApprovals(bad)
 	c.validateRetain(bad)
 	c.validateNames(bad)
+	if r := c.Regulator; r != nil && r.File == "" && r.Webhook == "" {
+		bad("regulator", "regulator needs a file or a webhook")
+	}
 	c.validatePools(bad)
 	c.validateSites(bad)
 	for name, cl := range c.Clusters {
@@ -198,6 +201,12 @@ func (c *Config) resolve(dir string) {
 		join(dir, &c.Catalogs[i])
 	}
 	c.resolveIdentity(dir)
+	for i := range c.Monitor.Successions {
+		join(dir, &c.Monitor.Successions[i])
+	}
+	if c.Regulator != nil {
+		join(dir, &c.Regulator.File)
+	}
 	for _, p := range []*string{&c.Datasets, &c.Purposes, &c.People, &c.Policy, &c.Tokens, &c.NetworkCountries,
 		&c.Gateway.Certificate, &c.Gateway.Key, &c.Gateway.ClientCertificate, &c.Gateway.ClientKey, &c.Gateway.SpillDir, &c.Gateway.Status,
 		&c.Log.Directory, &c.Log.Key, &c.Log.Certificate, &c.Log.ServerKey, &c.Monitor.Token, &c.Monitor.Authority,

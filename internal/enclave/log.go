@@ -83,6 +83,15 @@ func (c *Config) Trust() (*trefoil.Trust, error) {
 		return nil, fmt.Errorf("read the monitor's keys: %w", err)
 	}
 	t.Quorum = c.Log.Quorum
+	for _, file := range c.Monitor.Successions {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return nil, fmt.Errorf("read succession: %w", err)
+		}
+		if err := t.Succeed(string(text)); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+	}
 	return t, nil
 }
 

@@ -76,6 +76,8 @@ type process struct {
 	kept     kept
 	secrets  *secrets.Store // of sessions through the valve; nil: not kept
 	leave    context.CancelCauseFunc
+	epoch    *release.Epoch // highest count of stops that the monitor told
+	vigil    *vigil
 }
 
 func (p *process) readRules(context.Context) error {
@@ -172,13 +174,17 @@ func (p *process) makeGateway(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	p.epoch = new(release.Epoch)
+	if p.vigil, err = newVigil(p.config, p.secure, p.epoch, time.Now); err != nil {
+		return err
+	}
 	p.gateway, err = gateway.New(gateway.Config{
 		Secrets:   keeper,
 		Listeners: clients, TLS: live.TLS, RequireTLS: live.RequireTLS,
 		Directory: live.Directory, Locator: live.Locator, OIDC: live.OIDC, Certificates: live.Certificates, Sources: p.sources,
 		TokenUsed: p.tokens.used, Authoriser: p.auth, Recorder: p.scribe, Accountant: k,
 		Pseudonym: func(id string, at time.Time) string { return trefoil.StaffPseudonym(p.rules.StaffKey, at, id) },
-		Releases: &runner{now: p.auth.now, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: new(release.Epoch),
+		Releases: &runner{now: p.auth.now, auth: p.auth, log: p.log, trust: p.trust, others: p.others, keyer: k, epoch: p.epoch,
 			permitter: measuredPermitter{release.NewHTTPPermitter(p.config.Monitor.URL, p.token, p.secure), p.meters, p.spans}, meters: p.meters, spans: p.spans, limits: p.releaseLimits(),
 			store: release.NewStore(heldMemory, heldDisk), quota: p.quota,
 			logger: p.logger, shared: map[string]*sharedByDataset{}},
@@ -252,6 +258,7 @@ func (p *process) run(ctx context.Context) error {
 	d := &duties{now: p.auth.now, scribe: p.scribe, store: p.store, log: p.log, auth: p.auth, standing: p.standing, quota: p.quota,
 		asker: newAcknowledger(p.config, p.scribe, p.trust.Permit, p.token, p.secure), logger: p.logger}
 	all.Go(func() { d.run(work, p.gateway) })
+	all.Go(func() { d.repeat(work, "vigil over the monitor", time.Second, p.vigil.round) })
 	all.Go(func() { p.routes.run(work) })
 	if p.secrets != nil {
 		all.Go(func() { p.secrets.Run(work, p.logger) })

@@ -112,6 +112,13 @@ func (p *Epoch) raise(e uint64) bool {
 	}
 }
 
+// Observe notes an epoch that the monitor's signed count of stops told: permits of a lower one
+// are void from then on.
+func (p *Epoch) Observe(e uint64) { p.raise(e) }
+
+// Seen is the highest epoch that was told.
+func (p *Epoch) Seen() uint64 { return p.seen.Load() }
+
 // current reports whether e is still not lower than the highest seen.
 func (p *Epoch) current(e uint64) bool { return e >= p.seen.Load() }
 
