@@ -36,7 +36,7 @@ func newMonitorCommand() *cobra.Command {
 		newMonitorProbeCommand(&dir), newMonitorEnrolCommand(&dir), newMonitorCanaryCommand(&dir), newMonitorServicesCommand(&dir),
 		newMonitorStopCommand(&dir), newMonitorResumeCommand(&dir), newMonitorSecondCommand(&dir), newMonitorRulesCommand(&dir),
 		newMonitorAcknowledgeCommand(&dir), newMonitorOrdersCommand(&dir), newMonitorDiffCommand(&dir))
-	cmd.AddCommand(newMonitorStatementCommand(&dir), newMonitorPackCommand(&dir))
+	cmd.AddCommand(newMonitorApproveCommand(&dir), newMonitorStatementCommand(&dir), newMonitorPackCommand(&dir))
 	return cmd
 }
 

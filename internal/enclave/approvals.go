@@ -2,6 +2,7 @@ package enclave
 
 import (
 	"fmt"
+	"net"
 
 	"github.com/trefoil-eu/trefoil/internal/rules/grant"
 )
@@ -29,6 +30,11 @@ func (c *Config) validateApprovals(bad func(string, string, ...any)) {
 	}
 	for _, f := range book.Faults() {
 		bad("approvals"+f.Path, "%s", f.Text)
+	}
+	if a := c.Gateway.API; a != "" {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			bad("gateway.api", "%q is not host:port", a)
+		}
 	}
 	names := map[string]bool{}
 	for i, a := range c.Callers {

@@ -219,6 +219,8 @@ type Approver struct {
 	Key       string   `yaml:"key"`                 // vkey
 	Purposes  []string `yaml:"purposes"`
 
+	Monitor bool `yaml:"monitor,omitempty"` // the monitor's: it is shown no reasons
+
 	From  string `yaml:"from,omitempty"`  // a day or a time from which the key approves
 	Until string `yaml:"until,omitempty"` // and until which: what it approved gives nothing after it
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"golang.org/x/mod/sumdb/note"
 
@@ -50,6 +51,12 @@ func (r *Rules) Request(ctx context.Context, s *control.Store, a Ask, now time.T
 		return nil, fmt.Errorf("%w: a request needs a time: --for 4h", ErrAsk)
 	case a.Purpose != def.Purpose:
 		return nil, fmt.Errorf("%w: dataset %s is for purpose %s", ErrAsk, a.Dataset, def.Purpose)
+	case !utf8.ValidString(a.Reason) || strings.ContainsRune(a.Reason, 0):
+		return nil, fmt.Errorf("%w: the reason is not text", ErrAsk)
+	case len(a.Subjects) > maxSubjects || slices.ContainsFunc(a.Subjects, func(s string) bool {
+		return s == "" || len(s) > 256 || !utf8.ValidString(s) || strings.ContainsRune(s, 0)
+	}):
+		return nil, fmt.Errorf("%w: a case has %d subjects at most, each named by a key", ErrAsk, maxSubjects)
 	case !r.People.Known(a.Principal):
 		return nil, fmt.Errorf("%w: nobody in the people file has this id", ErrAsk)
 	}
@@ -67,11 +74,17 @@ func (r *Rules) Request(ctx context.Context, s *control.Store, a Ask, now time.T
 	return &e.Request, nil
 }
 
-// ErrAsk means that what was asked for cannot be asked for as it stands.
-var ErrAsk = errors.New("cannot ask")
+// ErrAsk means that what was asked for cannot be asked for as it stands; ErrRefused, that an
+// answer cannot count as things are now.
+var (
+	ErrAsk     = errors.New("cannot ask")
+	ErrRefused = errors.New("cannot answer")
+)
 
-// maxReason bounds the free text of a request, in bytes.
-const maxReason = 4 << 10
+const (
+	maxReason   = 4 << 10 // bytes of free text
+	maxSubjects = 10_000  // as many as a case has
+)
 
 // envelope makes a request's envelope, and the salt of its reason.
 func (r *Rules) envelope(a Ask, def *trefoil.Definition, now time.Time) (*grant.Envelope, []byte, error) {
@@ -201,7 +214,7 @@ func (r *Rules) mayCount(open *grant.Signed, g *control.Grant, now time.Time) er
 	case errors.Is(err, grant.ErrDenied), errors.Is(err, grant.ErrRevoked), errors.Is(err, grant.ErrExpired):
 		return fmt.Errorf("request %s takes no approval any more: %w", g.Request.ID, err)
 	case g.Request.Policy != r.PolicyHash:
-		return errors.New("the policy has changed since the request was made: ask anew, so that what is approved is what was asked under it")
+		return fmt.Errorf("%w: the policy has changed since the request was made: ask anew, so that what is approved is what was asked under it", ErrRefused)
 	}
 	if err := open.Check(g.Request.Principal, g.Request.Dataset, g.Request.Definition, now); err != nil {
 		return err
@@ -226,12 +239,12 @@ func (r *Rules) answered(ctx context.Context, s *control.Store, e grant.Envelope
 func (r *Rules) mayApprove(a *grant.Approver, q grant.Request) error {
 	def := r.Definitions[q.Dataset]
 	if def == nil || trefoil.DefinitionHash(def) != q.Definition {
-		return fmt.Errorf("dataset %s is not defined as it was when the request was made: ask anew", q.Dataset)
+		return fmt.Errorf("%w: dataset %s is not defined as it was when the request was made: ask anew", ErrRefused, q.Dataset)
 	}
 	d := r.Policy.Approve(policy.ApproveRequest{Approver: a.Name, Purposes: a.Purposes,
 		Dataset: policyDataset(def, r.Classes[q.Dataset]), Self: a.Name == q.Principal || slices.Contains(a.Persons, q.Principal)})
 	if !d.Allow {
-		return fmt.Errorf("%s (rule %s; %s)", d.Reason, d.Rule, strings.Join(d.Law, "; "))
+		return fmt.Errorf("%w: %s (rule %s; %s)", ErrRefused, d.Reason, d.Rule, strings.Join(d.Law, "; "))
 	}
 	return nil
 }

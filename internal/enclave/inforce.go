@@ -76,7 +76,7 @@ func (c *Config) StartLevel(verbose bool) *slog.LevelVar {
 // records go, keys, and what a running session rests on.
 var fixed = []string{"name", "site", "sites", "exporter", "databases", "clusters", "control", "gateway.listen", "gateway.listen_also",
 	"gateway.spill_dir", "gateway.chunk_bytes", "gateway.memory_bytes", "gateway.temporary_bytes", "gateway.temporary_bytes_all", "gateway.catalog_allowance", "gateway.summary_interval", "gateway.metrics",
-	"gateway.status", "log", "monitor", "keys", "region", "catalogs", "datasets", "tokens"}
+	"gateway.status", "gateway.api", "log", "monitor", "keys", "region", "catalogs", "datasets", "tokens"}
 
 // merge returns next with everything that only a restart changes as it was, and the keys
 // that differ: those that come into force, and those that wait for a restart.

@@ -2,6 +2,7 @@ package enclave
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -27,7 +28,31 @@ func (p *process) serveOperator(ctx context.Context, all *sync.WaitGroup) error 
 			p.serveUntil(ctx, all, l, p.metricsHandler())
 		}
 	}
+	if err := p.serveGrants(ctx, all); err != nil {
+		errs = append(errs, err)
+	}
 	return errors.Join(errs...)
+}
+
+// serveGrants serves the API for grants, under the gateway's own certificate if it has one.
+func (p *process) serveGrants(ctx context.Context, all *sync.WaitGroup) error {
+	address := p.config.Gateway.API
+	if address == "" {
+		return nil
+	}
+	secure, err := p.config.serverTLS()
+	if err != nil {
+		return err
+	}
+	l, err := net.Listen("tcp", address)
+	if err != nil {
+		return fmt.Errorf("serve grants: %w", err)
+	}
+	if secure != nil {
+		l = tls.NewListener(l, secure)
+	}
+	p.serveUntil(ctx, all, l, newGrantsAPI(p.auth.now.get, p.store, p.config.Log.Origin, time.Now, p.logger).handler())
+	return nil
 }
 
 func (p *process) serveUntil(ctx context.Context, all *sync.WaitGroup, l net.Listener, h http.Handler) {
