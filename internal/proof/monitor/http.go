@@ -304,7 +304,7 @@ func (m *Monitor) body(w http.ResponseWriter, r *http.Request) {
 // the log in the rules.
 func (m *Monitor) Record(log int, index uint64) (trefoil.Record, string, error) {
 	m.state.mu.Lock()
-	found := m.state.records[recordKey{log, index}]
+	found := m.state.records.get(recordKey{log, index})
 	if found == nil {
 		m.state.mu.Unlock()
 		return trefoil.Record{}, "", fmt.Errorf("read record %d: %w", index, trefoil.ErrNotFound)
@@ -314,13 +314,13 @@ func (m *Monitor) Record(log int, index uint64) (trefoil.Record, string, error) 
 	if err := m.journal.wait(seq); err != nil {
 		return trefoil.Record{}, "", err
 	}
-	raw, err := m.journal.read(r.body)
+	e, raw, err := m.journal.entry(r.body)
 	if err != nil {
 		return trefoil.Record{}, "", err
 	}
-	rec, text := trefoil.Record{Body: raw, Salt: r.salt[:]}, ""
+	rec, text := trefoil.Record{Body: raw, Salt: e.Salt}, ""
 	if r.permitted {
-		text, err = trefoil.SignPermit(trefoil.Permit{Origin: m.rules.Logs[log].Origin, Index: index, Leaf: r.leaf,
+		text, err = trefoil.SignPermit(trefoil.Permit{Origin: m.rules.Logs[log].Origin, Index: index, Leaf: trefoil.LeafHash(rec.Leaf()),
 			Expires: time.Unix(r.expires, 0).UTC(), StopEpoch: r.epoch}, m.keys.permit)
 	}
 	return rec, text, err

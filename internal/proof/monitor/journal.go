@@ -9,9 +9,6 @@ import (
 	"hash/crc32"
 	"io"
 	"os"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"sync"
 )
 
@@ -32,13 +29,17 @@ const (
 	maxFrame    = 64 << 20
 )
 
+// defaultSealSize is how large the active file grows.
+const defaultSealSize = 16 << 20
+
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // journal is the monitor's durable memory: an append-only file of entries, group-committed.
 // What is appended is in file order; wait returns once it is on disk.
 type journal struct {
-	file     *os.File
-	readOnly bool // replay only: leave a torn end as it is
+	files    *journalFiles
+	readOnly bool  // replay only: leave a torn end as it is
+	sealSize int64 // the active file is put aside when it has this many bytes
 
 	mu      sync.Mutex
 	more    *sync.Cond
@@ -50,6 +51,9 @@ type journal struct {
 	err     error
 	closing bool
 	done    chan struct{}
+	aside   chan struct{} // a part was put aside, or there may be one
+	packed  chan struct{} // closed when nobody compresses any more
+	packErr error         // read after packed is closed
 
 	dir    string
 	whole  int64 // bytes of the file that are synced
@@ -59,32 +63,34 @@ type journal struct {
 // openJournal opens or creates dir/journal and calls apply for each entry, in order. body is
 // where the entry's body is in the file.
 func openJournal(dir string, apply func(e *entry, body span) error) (*journal, error) {
-	path := filepath.Join(dir, "journal")
-	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	f, err := openFiles(dir, os.O_RDWR|os.O_CREATE)
 	if err != nil {
-		return nil, fmt.Errorf("open journal: %w", err)
+		return nil, err
 	}
 	if err := syncDir(dir); err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(err, f.close())
 	}
-	j := &journal{file: f, dir: dir, synced: make(chan struct{}), done: make(chan struct{})}
+	j := &journal{files: f, dir: dir, sealSize: defaultSealSize, synced: make(chan struct{}), done: make(chan struct{}),
+		aside: make(chan struct{}, 1), packed: make(chan struct{})}
+	j.aside <- struct{}{}
 	j.more = sync.NewCond(&j.mu)
 	if err := j.replay(apply); err != nil {
-		return nil, errors.Join(fmt.Errorf("replay journal: %w", err), f.Close())
+		return nil, errors.Join(fmt.Errorf("replay journal: %w", err), f.close())
 	}
 	j.buf, j.durable, j.whole = make([]byte, frameHeader), j.seq, j.end
 	go j.write()
+	go j.pack()
 	return j, nil
 }
 
 // readJournal calls apply for each entry of dir/journal with its body, and changes nothing.
 func readJournal(dir string, apply func(e *entry, body []byte) error) error {
-	f, err := os.Open(filepath.Join(dir, "journal"))
+	f, err := openFiles(dir, os.O_RDONLY)
 	if err != nil {
-		return fmt.Errorf("open journal: %w", err)
+		return err
 	}
-	defer f.Close()
-	j := &journal{file: f, dir: dir, readOnly: true}
+	defer f.close()
+	j := &journal{files: f, dir: dir, readOnly: true}
 	return j.replay(func(e *entry, at span) error {
 		body, err := j.read(at)
 		if err != nil {
@@ -94,10 +100,11 @@ func readJournal(dir string, apply func(e *entry, body []byte) error) error {
 	})
 }
 
-// span is a run of bytes in the journal.
+// span is an entry's body in the journal: a run of bytes, which the entry's header precedes.
 type span struct {
 	off int64
 	len int
+	hdr int // bytes of the header
 }
 
 // append adds e and returns its number and where its body will be. The order of calls is the
@@ -118,7 +125,7 @@ func (j *journal) append(e *entry, body []byte) (uint64, span, error) {
 	j.buf = binary.BigEndian.AppendUint32(j.buf, uint32(len(hdr)))
 	j.buf = binary.BigEndian.AppendUint32(j.buf, uint32(len(body)))
 	j.buf = append(j.buf, hdr...)
-	at := span{j.end + int64(len(j.buf)), len(body)}
+	at := span{j.end + int64(len(j.buf)), len(body), len(hdr)}
 	j.buf = append(j.buf, body...)
 	j.seq++
 	j.more.Signal()
@@ -180,6 +187,7 @@ func (j *journal) write() {
 		if failed {
 			return
 		}
+		j.putAside(at + int64(len(frame)))
 	}
 }
 
@@ -188,19 +196,33 @@ func (j *journal) commit(frame []byte, at int64) error {
 	binary.BigEndian.PutUint32(frame, frameMagic)
 	binary.BigEndian.PutUint32(frame[4:], uint32(len(payload)))
 	binary.BigEndian.PutUint32(frame[8:], crc32.Checksum(payload, castagnoli))
-	if _, err := j.file.WriteAt(frame, at); err != nil {
+	if _, err := j.files.active.WriteAt(frame, at-j.files.base); err != nil { // only this goroutine changes them
 		return err
 	}
-	return j.file.Sync()
+	return j.files.active.Sync()
 }
 
 // read returns the bytes of a body that is durable.
 func (j *journal) read(s span) ([]byte, error) {
-	return readSpan(j.file, s)
+	return readSpan(j.files, s)
 }
 
-// readSpan is read for a file that no journal has open yet.
-func readSpan(f *os.File, s span) ([]byte, error) {
+// entry returns the header and the body of an entry that is durable.
+func (j *journal) entry(s span) (*entry, []byte, error) {
+	raw, err := readSpan(j.files, span{off: s.off - int64(s.hdr), len: s.hdr + s.len})
+	if err != nil {
+		return nil, nil, err
+	}
+	var e entry
+	if err := json.Unmarshal(raw[:s.hdr], &e); err != nil {
+		return nil, nil, fmt.Errorf("read journal: %w", errJournalCorrupt)
+	}
+	e.putBack(raw[s.hdr:])
+	return &e, raw[s.hdr:], nil
+}
+
+// readSpan is read for files that no journal has open yet.
+func readSpan(f io.ReaderAt, s span) ([]byte, error) {
 	b := make([]byte, s.len)
 	if _, err := f.ReadAt(b, s.off); err != nil {
 		return nil, fmt.Errorf("read journal: %w", err)
@@ -215,7 +237,9 @@ func (j *journal) close() error {
 	j.more.Signal()
 	j.mu.Unlock()
 	<-j.done
-	return errors.Join(j.mark(), j.file.Close())
+	close(j.aside)
+	<-j.packed
+	return errors.Join(j.mark(), j.packErr, j.files.close())
 }
 
 // replay reads every frame, and cuts a torn last one off.
@@ -223,15 +247,15 @@ func (j *journal) replay(apply func(*entry, span) error) error {
 	if err := j.readMark(); err != nil {
 		return err
 	}
-	info, err := j.file.Stat()
+	size, err := j.files.size()
 	if err != nil {
 		return err
 	}
-	if info.Size() < j.marked {
+	if size < j.marked {
 		return errJournalCorrupt
 	}
-	for j.end < info.Size() {
-		payload, err := j.frame(j.end, info.Size())
+	for j.end < size {
+		payload, err := j.frame(j.end, size)
 		if err != nil {
 			return err
 		}
@@ -239,10 +263,10 @@ func (j *journal) replay(apply func(*entry, span) error) error {
 			return nil
 		}
 		if payload == nil { // torn: nothing in it was ever acknowledged
-			if err := j.file.Truncate(j.end); err != nil {
+			if err := j.files.active.Truncate(j.end - j.files.base); err != nil {
 				return err
 			}
-			return j.file.Sync()
+			return j.files.active.Sync()
 		}
 		if err := j.entries(payload, j.end+frameHeader, apply); err != nil {
 			return err
@@ -255,7 +279,7 @@ func (j *journal) replay(apply func(*entry, span) error) error {
 // frame returns the payload of the frame at off, or nil if it is the torn end of the file.
 func (j *journal) frame(off, size int64) ([]byte, error) {
 	var hdr [frameHeader]byte
-	n, err := j.file.ReadAt(hdr[:], off)
+	n, err := j.files.ReadAt(hdr[:], off)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return nil, err
 	}
@@ -263,7 +287,7 @@ func (j *journal) frame(off, size int64) ([]byte, error) {
 		length := int64(binary.BigEndian.Uint32(hdr[4:]))
 		if off+frameHeader+length <= size {
 			payload := make([]byte, length)
-			if _, err := j.file.ReadAt(payload, off+frameHeader); err != nil {
+			if _, err := j.files.ReadAt(payload, off+frameHeader); err != nil {
 				return nil, err
 			}
 			if crc32.Checksum(payload, castagnoli) == binary.BigEndian.Uint32(hdr[8:]) {
@@ -271,42 +295,10 @@ func (j *journal) frame(off, size int64) ([]byte, error) {
 			}
 		}
 	}
-	if off < j.marked { // it was synced: a crash does not tear it
+	if off < j.marked || off < j.files.base { // it was synced: a crash does not tear it
 		return nil, errJournalCorrupt
 	}
 	return nil, j.tornOrCorrupt(off, size)
-}
-
-// mark keeps how much of the file is synced, so that damage there is not taken for a torn
-// end. It is called now and then: between two calls only the frame order tells.
-func (j *journal) mark() error {
-	j.mu.Lock()
-	whole, marked := j.whole, j.marked
-	j.mu.Unlock()
-	if whole == marked {
-		return nil
-	}
-	if err := writeFileSync(filepath.Join(j.dir, "journal.mark"), fmt.Appendf(nil, "%d\n", whole), 0o600); err != nil {
-		return fmt.Errorf("mark journal: %w", err)
-	}
-	j.mu.Lock()
-	j.marked = whole
-	j.mu.Unlock()
-	return nil
-}
-
-func (j *journal) readMark() error {
-	raw, err := os.ReadFile(filepath.Join(j.dir, "journal.mark"))
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
-	}
-	if err == nil {
-		j.marked, err = strconv.ParseInt(strings.TrimSpace(string(raw)), 10, 64)
-	}
-	if err != nil {
-		return fmt.Errorf("read journal mark: %w", err)
-	}
-	return nil
 }
 
 // tornOrCorrupt returns nil if no whole frame follows off, else errJournalCorrupt.
@@ -315,7 +307,7 @@ func (j *journal) tornOrCorrupt(off, size int64) error {
 		return errJournalCorrupt
 	}
 	rest := make([]byte, size-off)
-	if _, err := j.file.ReadAt(rest, off); err != nil {
+	if _, err := j.files.ReadAt(rest, off); err != nil {
 		return err
 	}
 	magic := binary.BigEndian.AppendUint32(nil, frameMagic)
@@ -354,38 +346,12 @@ func (j *journal) entries(payload []byte, off int64, apply func(*entry, span) er
 		if err := json.Unmarshal(payload[at:at+h], &e); err != nil {
 			return fmt.Errorf("decode entry: %w", err)
 		}
-		if err := apply(&e, span{off + int64(at+h), b}); err != nil {
+		e.putBack(payload[at+h : at+h+b])
+		if err := apply(&e, span{off + int64(at+h), b, h}); err != nil {
 			return err
 		}
 		j.seq++
 		at += h + b
 	}
 	return nil
-}
-
-// syncDir makes the names in dir durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	return errors.Join(d.Sync(), d.Close())
-}
-
-// writeFileSync replaces path with data: after it returns, or after any crash, path holds
-// the old or the new bytes, whole.
-func writeFileSync(path string, data []byte, mode os.FileMode) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".tmp-*")
-	if err != nil {
-		return fmt.Errorf("write %s: %w", filepath.Base(path), err)
-	}
-	_, werr := f.Write(data)
-	err = errors.Join(werr, f.Chmod(mode), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(fmt.Errorf("write %s: %w", filepath.Base(path), err), os.Remove(f.Name()))
-	}
-	return syncDir(filepath.Dir(path))
 }

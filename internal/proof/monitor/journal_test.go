@@ -146,7 +146,7 @@ func TestJournalThatCannotWriteDenies(t *testing.T) {
 	b := w.start(w.access("chen", d))
 	index := w.log.add(b)
 	req := w.log.request(index, w.log.cosigned(w.m))
-	if err := w.m.journal.file.Close(); err != nil {
+	if err := w.m.journal.files.active.Close(); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {

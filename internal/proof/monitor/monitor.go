@@ -38,6 +38,8 @@ type Config struct {
 	Now    func() time.Time // nil: time.Now
 	Logger *slog.Logger     // nil: discarded
 	HTTP   *http.Client     // for the mirror; nil: one with a timeout of 10 s
+
+	JournalPart int64 // bytes after which a part of the journal is put aside and compressed; 0: 16 MiB
 }
 
 // Monitor is one running monitor. Its methods may be called from several goroutines.
@@ -129,7 +131,7 @@ func (m *Monitor) openRules(_ context.Context, c Config) (err error) {
 func (m *Monitor) book() *book { return m.ruling.Load() }
 
 // openState locks the directory and replays the journal.
-func (m *Monitor) openState(context.Context, Config) (err error) {
+func (m *Monitor) openState(_ context.Context, c Config) (err error) {
 	dir := filepath.Join(m.dir, "state")
 	for _, d := range []string{dir, filepath.Join(dir, "witness"), filepath.Join(dir, "mirror")} {
 		if err := os.MkdirAll(d, 0o700); err != nil {
@@ -156,13 +158,11 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 	m.state = newState(m.rules.Logs)
 	m.diary = newDiary(dir)
 	m.anomalies = m.newAnomalies(dir)
-	file, err := os.Open(filepath.Join(dir, "journal"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
+	file, err := openFiles(dir, os.O_RDWR|os.O_CREATE)
+	if err != nil {
 		return err
 	}
-	if file != nil {
-		defer file.Close()
-	}
+	defer file.close()
 	m.journal, err = openJournal(dir, func(e *entry, at span) error {
 		if err := m.state.apply(e, at, func() ([]byte, error) { return readSpan(file, at) }); err != nil {
 			return err
@@ -172,6 +172,9 @@ func (m *Monitor) openState(context.Context, Config) (err error) {
 		}
 		return m.diary.replayed(e, m.state.epoch, at)
 	})
+	if err == nil && c.JournalPart > 0 {
+		m.journal.sealSize = c.JournalPart
+	}
 	return err
 }
 

@@ -133,7 +133,7 @@ func (m *Monitor) judge(p *proved, evidence []string, now time.Time) (law.Zone, 
 	}
 	late := m.book().doubt
 	m.state.mu.Lock()
-	if r := m.state.records[p.key()]; r != nil && r.permitted {
+	if r := m.state.records.get(p.key()); r != nil && r.permitted {
 		late = max(late, renewFor)
 	}
 	m.state.mu.Unlock()
@@ -198,7 +198,7 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e := recordEntry(p.body, p.index, p.leaf, p.salt, now)
-	known := s.records[p.key()]
+	known := s.records.get(p.key())
 	stopped := m.stopOf(p.body, now)
 	misplaced := m.bound(p, e.Session, zone)
 	if s.sessions[e.Session] == nil {
@@ -207,7 +207,7 @@ func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, l
 	switch {
 	case stopped != nil:
 		no = stopped
-	case known != nil && known.leaf != p.leaf:
+	case known != nil && known.leaf != half(p.leaf):
 		no = refuse(ruleReplay, "", "the log holds another record at this place than it held before")
 	case misplaced != nil:
 		if no == nil {

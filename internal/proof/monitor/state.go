@@ -15,22 +15,6 @@ import (
 // clock doubt gets no permit, so a session cannot come back after it.
 const keepClosed = time.Hour
 
-// recordKey names a record of a watched log.
-type recordKey struct {
-	log   int // index into the watched logs
-	index uint64
-}
-
-// record is what is kept in memory of a record whose body is in the journal.
-type record struct {
-	body      span
-	leaf      [32]byte
-	salt      [32]byte
-	permitted bool
-	expires   int64
-	epoch     uint64
-}
-
 // session is one release-path session as the permitted and mirrored records tell it.
 type session struct {
 	log       int
@@ -78,7 +62,7 @@ type Totals struct {
 type state struct {
 	mu        sync.Mutex
 	logs      map[string]int // origin → index
-	records   map[recordKey]*record
+	records   *recordTable
 	sessions  map[string]*session
 	acks      map[string][]definition // dataset → acknowledged, oldest first
 	revoked   map[string]bool         // grant ids
@@ -96,7 +80,7 @@ type state struct {
 }
 
 func newState(logs []WatchedLog) *state {
-	s := &state{logs: map[string]int{}, records: map[recordKey]*record{}, sessions: map[string]*session{},
+	s := &state{logs: map[string]int{}, records: newRecordTable(), sessions: map[string]*session{},
 		acks: map[string][]definition{}, revoked: map[string]bool{}, valves: map[string]string{}, unasked: map[recordKey]unasked{}, totals: make([]Totals, len(logs)),
 		orders: newOrders(), usage: newUsage(), offers: map[string][]definition{}, last: map[string]definition{}}
 	for i, l := range logs {
@@ -158,12 +142,10 @@ func (s *state) applyRecord(e *entry, at span) {
 		return
 	}
 	key, t := recordKey{log, e.Index}, &s.totals[log]
-	r := s.records[key]
+	r := s.records.get(key)
 	first := r == nil
 	if first {
-		r = &record{body: at, leaf: [32]byte(e.Leaf)}
-		copy(r.salt[:], e.Salt)
-		s.records[key] = r
+		r = &record{body: at, leaf: half([32]byte(e.Leaf))}
 		t.Records++
 		if e.Kind == trefoil.KindRelease {
 			t.Bytes += e.Bytes
@@ -181,6 +163,7 @@ func (s *state) applyRecord(e *entry, at span) {
 	if e.Permitted {
 		r.permitted, r.expires, r.epoch = true, e.Expires, e.Epoch
 	}
+	s.records.put(key, r)
 	switch {
 	case granted:
 		t.Permits++
