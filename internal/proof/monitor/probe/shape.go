@@ -192,10 +192,17 @@ func (k *contents) owned(schema string) bool {
 // the schemas of a build before or under way of any published definition. nil: it must not be.
 func (k *contents) table(schema, name string) map[string]bool {
 	full := schema + "." + name
-	if parent, ok := k.parts[full]; ok { // PostgreSQL lets no table be its own ancestor
-		s, n, _ := strings.Cut(parent, ".")
-		return k.table(s, n)
+	for range k.parts { // a partition is its parent's; a server that lies may tell of circles
+		parent, ok := k.parts[full]
+		if !ok {
+			break
+		}
+		full = parent
 	}
+	if _, still := k.parts[full]; still {
+		return nil
+	}
+	schema, name, _ = strings.Cut(full, ".")
 	if columns, ok := k.shape.columns[full]; ok {
 		return columns
 	}
