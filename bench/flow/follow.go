@@ -57,7 +57,8 @@ type flowing struct {
 func (b *bench) follow(ctx context.Context) (*flowing, error) {
 	args := []string{"-follow", b.dir}
 	if profile != "" {
-		args = append(args, "-profile", profile)
+		b.runs++
+		args = append(args, "-profile", fmt.Sprintf("%s.%d", profile, b.runs))
 	}
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Stderr = os.Stderr

@@ -40,7 +40,7 @@ func main() {
 	}
 	dir := flag.String("follow", "", "only follow the dataset of the bench in this directory (the bench runs itself with it)")
 	only := flag.String("only", "", "measure lag or drain alone")
-	flag.StringVar(&profile, "profile", "", "write a CPU profile of the flow's process to this file")
+	flag.StringVar(&profile, "profile", "", "write CPU profiles of the flow's processes to files of this name and a number")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -73,6 +73,7 @@ type bench struct {
 	memory               int64 // most bytes that a process of the flow held
 	marked               int64 // the newest row of table mark
 	built                time.Time
+	runs                 int // of a flow's process that was profiled
 }
 
 func run(ctx context.Context, s size, only string) (err error) {

@@ -152,7 +152,7 @@ func (w *world) crash(ctx context.Context, c *pgtest.Cluster, r *rand.Rand) {
 }
 
 // points are steps of a batch and of a build at which a follower that has failpoints can be killed.
-var points = []string{"flow-taken", "flow-applied", "flow-committed", "flow-slot", "flow-built"}
+var points = []string{"flow-taken", "flow-applied", "flow-committed", "flow-slot", "flow-built", "flow-shared", "flow-moved"}
 
 // failpoint kills the follower at a step that it comes to within a while; without failpoints, or
 // where it does not come to it, anywhere.
