@@ -243,6 +243,9 @@ func (m *Monitor) step(e *entry, body []byte) (uint64, error) {
 		return 0, err
 	}
 	m.diary.add(seq, e, m.state.epoch, at)
+	if e.changesStops() {
+		m.holdSessions()
+	}
 	m.valves.note(seq, e, m.state)
 	return seq, nil
 }

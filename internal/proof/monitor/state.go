@@ -31,6 +31,7 @@ type session struct {
 
 	valve  string // its connection at the valve, "" for none
 	grants int64  // release records permitted
+	held   bool   // a stop in force covers it: the valve holds what it was credited
 }
 
 // unasked is a record that waits for somebody to ask for its permit.

@@ -62,7 +62,7 @@ func (m *Monitor) bound(p *proved, session string, zone law.Zone) *refusal {
 
 // creditOf is all that session x of this name may pass through its connection.
 func creditOf(name string, x *session) credit.Line {
-	l := credit.Line{Kind: credit.Credit, Valve: x.valve, Session: name, Bytes: x.released, Releases: x.grants}
+	l := credit.Line{Kind: credit.Credit, Valve: x.valve, Session: name, Held: x.held, Bytes: x.released, Releases: x.grants}
 	if x.permitted {
 		l.Allowance = x.allowance
 	}
@@ -77,8 +77,12 @@ func (v *valves) note(seq uint64, e *entry, s *state) {
 		return
 	}
 	if e.Type != entryRecord {
+		var lines []credit.Line
+		if e.changesStops() {
+			lines = s.credits()
+		}
 		for st := range v.streams {
-			st.put(seq, &credit.Line{Kind: credit.State, Stopped: s.stopped}, nil)
+			st.put(seq, &credit.Line{Kind: credit.State, Stopped: s.stopped}, lines)
 		}
 		return
 	}
@@ -132,13 +136,8 @@ func (m *Monitor) openValve() (*valveStream, bool) {
 		return nil, false
 	}
 	st := &valveStream{wake: make(chan struct{}, 1), lines: map[string]credit.Line{}}
-	var lines []credit.Line
-	for name, x := range m.state.sessions {
-		if x.valve != "" && x.closed == 0 {
-			lines = append(lines, creditOf(name, x))
-		}
-	}
-	st.put(m.journal.last(), &credit.Line{Kind: credit.State, Stopped: m.state.stopped}, lines)
+	m.holdSessions()
+	st.put(m.journal.last(), &credit.Line{Kind: credit.State, Stopped: m.state.stopped}, m.state.credits())
 	m.valves.streams[st] = true
 	return st, true
 }

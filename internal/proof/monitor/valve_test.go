@@ -11,6 +11,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor/credit"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/officers"
 )
 
 const withValve = "staff_key: keys/staff\nvalve_token: keys/valve-token"
@@ -163,18 +164,58 @@ func TestValveHearsWhatIsPermitted(t *testing.T) {
 	w.passes(oneValve, w.release(a, 1, 50, 750))
 	all := credit.Line{Kind: credit.Credit, Valve: oneValve, Session: a.Session, Allowance: 10000, Bytes: 750, Releases: 2}
 	expect(r, all)
-	stop := w.stop()
+	stop, held := w.stop(), all
+	held.Held = true
 	expect(r, credit.Line{Kind: credit.State, Stopped: true})
+	expect(r, held)
 
 	again, endAgain, _ := w.listen(s.URL, w.m.valveToken)
 	expect(again, credit.Line{Kind: credit.State, Stopped: true})
-	expect(again, all)
+	expect(again, held)
 	endAgain()
 	w.resume(stop)
 	expect(r, credit.Line{Kind: credit.State})
+	expect(r, all)
 	w.m.EndStreams()
 	if _, err := r.Next(); !errors.Is(err, credit.ErrStream) {
 		t.Errorf("after the end: %v, want ErrStream", err)
+	}
+}
+
+// TestStopOfOneReachesTheValve: a stop of a principal, a country or a purpose holds what was
+// credited to the sessions that it covers, also after a restart, and no other.
+func TestStopOfOneReachesTheValve(t *testing.T) {
+	w := newWorld(t, "staff_key: keys/staff", withValve)
+	outside, inside := analyticsDefinition(), supportDefinition()
+	w.acknowledged(outside, inside)
+	a, b := w.access("chen", outside), w.access("aoife", inside)
+	w.passes(oneValve, w.start(a))
+	w.passes(oneValve, w.release(a, 0, 700, 700))
+	w.passes(twoValve, w.start(b))
+	heldAre := func(what string, want map[string]bool) {
+		t.Helper()
+		s := httptest.NewServer(w.m.Handler())
+		defer s.Close()
+		r, end, _ := w.listen(s.URL, w.m.valveToken)
+		defer end()
+		if l := w.next(r); l.Kind != credit.State || l.Stopped {
+			t.Fatalf("%s: heard %+v, want a state that is not stopped", what, l)
+		}
+		for range want {
+			if l := w.next(r); l.Held != want[l.Valve] || l.Valve == oneValve && l.Bytes != 700 {
+				t.Errorf("%s: heard %+v, want held: %v", what, l, want[l.Valve])
+			}
+		}
+	}
+	heldAre("before", map[string]bool{oneValve: false, twoValve: false})
+	for what, scope := range map[string]officers.Scope{"principal": {Principals: []string{"chen"}}, "country": {Countries: []string{"CN"}}, "purpose": {Purposes: []string{a.Purpose}}} {
+		stop := w.stopPart(scope)
+		heldAre(what, map[string]bool{oneValve: true, twoValve: false})
+		w.close()
+		w.open()
+		heldAre(what+", after a restart", map[string]bool{oneValve: true, twoValve: false})
+		w.resume(stop)
+		heldAre(what+", resumed", map[string]bool{oneValve: false, twoValve: false})
 	}
 }
 
