@@ -13,11 +13,13 @@ TAGGED ?= 10000000
 MINUTES ?= 30
 # Kills in make chaos.
 ROUNDS ?= 50
+# Records in make chaos-monitor.
+FOLLOW ?= 10000000
 # Minutes of random work in make chaos-flow.
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: chaos-tagged soak help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
+.PHONY: chaos-monitor chaos-tagged soak help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_%-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +62,9 @@ chaos-flow: deps ## random work, migrations, faults and kills while datasets fol
 
 chaos-tagged: deps ## clients look for each other's results over pools, cancels and broken connections; TAGGED statements
 	TREFOIL_TAGGED=$(TAGGED) $(GO) test -count=1 -timeout 12h -v -run TestTaggedResults ./internal/acceptance/endure
+
+chaos-monitor: ## a monitor follows FOLLOW records from zero: time and memory
+	$(GO) run ./bench/monitor -records $(FOLLOW)
 
 soak: deps ## clients of all kinds on both paths for MINUTES: flat memory, nothing leaked, the log verifies
 	TREFOIL_SOAK=$(MINUTES) $(GO) test -count=1 -timeout 24h -v -run TestSoak ./internal/acceptance/endure

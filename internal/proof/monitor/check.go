@@ -76,10 +76,7 @@ func NewChecker(dir string) (*Checker, error) {
 	if err := c.trust(vkey); err != nil {
 		return nil, err
 	}
-	err = readJournal(filepath.Join(dir, "state"), func(e *entry, raw []byte) error {
-		if e.Type != entryAck {
-			return nil
-		}
+	err = readJournalOf(filepath.Join(dir, "state"), []string{entryAck}, func(e *entry, raw []byte) error {
 		return c.known.apply(e, span{}, func() ([]byte, error) { return raw, nil })
 	})
 	return c, err

@@ -38,8 +38,9 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 // What is appended is in file order; wait returns once it is on disk.
 type journal struct {
 	files    *journalFiles
-	readOnly bool  // replay only: leave a torn end as it is
-	sealSize int64 // the active file is put aside when it has this many bytes
+	readOnly bool     // replay only: leave a torn end as it is
+	types    []string // replay only entries of these types; nil: of all
+	sealSize int64    // the active file is put aside when it has this many bytes
 
 	mu      sync.Mutex
 	more    *sync.Cond
@@ -85,12 +86,17 @@ func openJournal(dir string, apply func(e *entry, body span) error) (*journal, e
 
 // readJournal calls apply for each entry of dir/journal with its body, and changes nothing.
 func readJournal(dir string, apply func(e *entry, body []byte) error) error {
+	return readJournalOf(dir, nil, apply)
+}
+
+// readJournalOf is readJournal of the entries of some types; nil: of all.
+func readJournalOf(dir string, types []string, apply func(e *entry, body []byte) error) error {
 	f, err := openFiles(dir, os.O_RDONLY)
 	if err != nil {
 		return err
 	}
 	defer f.close()
-	j := &journal{files: f, dir: dir, readOnly: true}
+	j := &journal{files: f, dir: dir, readOnly: true, types: types}
 	return j.replay(func(e *entry, at span) error {
 		body, err := j.read(at)
 		if err != nil {
@@ -290,7 +296,8 @@ func (j *journal) frame(off, size int64) ([]byte, error) {
 			if _, err := j.files.ReadAt(payload, off+frameHeader); err != nil {
 				return nil, err
 			}
-			if crc32.Checksum(payload, castagnoli) == binary.BigEndian.Uint32(hdr[8:]) {
+			sum := binary.BigEndian.Uint32(hdr[8:])
+			if crc32.Checksum(payload, castagnoli) == sum || sum == 0 && j.files.packedAt(off) {
 				return payload, nil
 			}
 		}
@@ -341,6 +348,11 @@ func (j *journal) entries(payload []byte, off int64, apply func(*entry, span) er
 		at += entryHeader
 		if h+b > len(payload)-at {
 			return errJournalCorrupt
+		}
+		if j.passes(payload[at : at+h]) {
+			j.seq++
+			at += h + b
+			continue
 		}
 		var e entry
 		if err := json.Unmarshal(payload[at:at+h], &e); err != nil {

@@ -1,10 +1,12 @@
 package monitor
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -45,6 +47,13 @@ func (j *journal) pack() {
 			}
 		}
 	}
+}
+
+// passes reports whether an entry is of a type that is not asked for. The type comes first.
+func (j *journal) passes(hdr []byte) bool {
+	return j.types != nil && !slices.ContainsFunc(j.types, func(t string) bool {
+		return bytes.HasPrefix(hdr, []byte(`{"t":"`+t+`"`))
+	})
 }
 
 // mark keeps how much of the file is synced, so that damage there is not taken for a torn

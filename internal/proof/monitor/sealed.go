@@ -1,10 +1,7 @@
 package monitor
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/crc32"
@@ -17,7 +14,6 @@ import (
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
-	"github.com/trefoil-eu/trefoil"
 )
 
 // The journal at rest: what is older than the file `journal` lies in sealed/START.zst, START being
@@ -25,16 +21,14 @@ import (
 // and is not compressed yet. Offsets never change.
 //
 // A .zst file is magic ‖ start ‖ end ‖ blocks; a block is length ‖ CRC-32C ‖ zstd of sealBlock
-// bytes of the journal, the last of fewer. In it a record's leaf is zeros: body and salt give it.
+// bytes of the journal, the last of fewer. In it a record's leaf is zeros, since body and salt give it,
+// and so are the frames' checksums.
 const (
 	sealedMagic  = 0x54525a31 // "TRZ1"
 	sealedHeader = 20
 	sealBlock    = 1 << 20
 	sealedDir    = "sealed"
 )
-
-// noLeaf stands for a leaf hash that is left out, in its length in base64.
-var noLeaf = base64.StdEncoding.EncodeToString(make([]byte, 32))
 
 // segment is one sealed part of the journal.
 type segment struct {
@@ -222,6 +216,13 @@ func (f *journalFiles) readSealed(p []byte, off int64) (int, error) {
 	return copy(p, data[(off-g.start)%sealBlock:]), nil
 }
 
+// packedAt reports whether off is in a part that is compressed.
+func (f *journalFiles) packedAt(off int64) bool {
+	f.mu.RLock()
+	defer f.mu.RUnlock()
+	return slices.ContainsFunc(f.sealed, func(g segment) bool { return g.raw == nil && g.start <= off && off < g.end })
+}
+
 // block returns one block of a sealed part, checked.
 func (f *journalFiles) block(g *segment, i int64) ([]byte, error) {
 	start := g.start + i*sealBlock
@@ -325,74 +326,4 @@ func (f *journalFiles) seal() (bool, error) {
 	f.sealed[i] = sealed
 	f.mu.Unlock()
 	return true, errors.Join(g.raw.Close(), os.Remove(g.path))
-}
-
-// pack is the .zst file of a part.
-func (f *journalFiles) pack(g segment, data []byte) ([]byte, error) {
-	if f.coder == nil {
-		var err error
-		if f.coder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBetterCompression), zstd.WithEncoderCRC(false)); err != nil {
-			return nil, fmt.Errorf("seal journal: %w", err)
-		}
-	}
-	out := binary.BigEndian.AppendUint32(nil, sealedMagic)
-	out = binary.BigEndian.AppendUint64(out, uint64(g.start))
-	out = binary.BigEndian.AppendUint64(out, uint64(g.end))
-	for piece := range slices.Chunk(data, sealBlock) {
-		packed := f.coder.EncodeAll(piece, nil)
-		out = binary.BigEndian.AppendUint32(out, uint32(len(packed)))
-		out = binary.BigEndian.AppendUint32(out, crc32.Checksum(packed, castagnoli))
-		out = append(out, packed...)
-	}
-	return out, nil
-}
-
-// leaveOut zeroes, in whole frames of the journal, each leaf that body and salt give, and mends
-// the frames' checksums. What does not fit stays as it is.
-func leaveOut(data []byte) error {
-	for at := 0; at < len(data); {
-		if len(data)-at < frameHeader {
-			return errJournalCorrupt
-		}
-		length := int(binary.BigEndian.Uint32(data[at+4:]))
-		if length > len(data)-at-frameHeader {
-			return errJournalCorrupt
-		}
-		payload := data[at+frameHeader : at+frameHeader+length]
-		if crc32.Checksum(payload, castagnoli) != binary.BigEndian.Uint32(data[at+8:]) {
-			return errJournalCorrupt
-		}
-		for p := 0; p+entryHeader <= len(payload); {
-			h, b := int(binary.BigEndian.Uint32(payload[p:])), int(binary.BigEndian.Uint32(payload[p+4:]))
-			p += entryHeader
-			if h+b > len(payload)-p {
-				return errJournalCorrupt
-			}
-			leaveOutOne(payload[p:p+h], payload[p+h:p+h+b])
-			p += h + b
-		}
-		binary.BigEndian.PutUint32(data[at+8:], crc32.Checksum(payload, castagnoli))
-		at += frameHeader + length
-	}
-	return nil
-}
-
-func leaveOutOne(hdr, body []byte) {
-	_, after, ok := bytes.Cut(hdr, []byte(`"leaf":"`))
-	var e entry
-	if !ok || len(body) == 0 || len(after) <= len(noLeaf) || json.Unmarshal(hdr, &e) != nil || e.Type != entryRecord {
-		return
-	}
-	leaf := trefoil.LeafHash(trefoil.Record{Body: body, Salt: e.Salt}.Leaf())
-	if bytes.Equal(leaf[:], e.Leaf) && string(after[:len(noLeaf)]) == base64.StdEncoding.EncodeToString(e.Leaf) {
-		copy(after, noLeaf)
-	}
-}
-
-// putBack gives a record's entry the leaf that was left out.
-func (e *entry) putBack(body []byte) {
-	if e.Type == entryRecord && len(body) > 0 && len(e.Leaf) == 32 && [32]byte(e.Leaf) == [32]byte{} {
-		leaf := trefoil.LeafHash(trefoil.Record{Body: body, Salt: e.Salt}.Leaf())
-		e.Leaf = leaf[:]
-	}
 }
