@@ -15,7 +15,7 @@ import (
 
 // newDemoCommand runs the whole enclave on this machine and tells its story.
 func newDemoCommand() *cobra.Command {
-	o := demo.Options{Follow: true}
+	o := demo.Options{Follow: true, Valve: true}
 	var once, stop bool
 	cmd := &cobra.Command{
 		Use:   "demo",

@@ -2,22 +2,25 @@ package demo
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
-	"net/url"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/trefoil-eu/trefoil/internal/door/wire"
 )
 
 // session is a client's connection, as psql would have it: simple protocol, text results.
 type session struct {
 	conn    *pgconn.PgConn
 	notices []string
-	read    atomic.Int64 // bytes that arrived at the socket
+	read    atomic.Int64 // bytes that arrived, inside TLS where they are counted there
 }
 
 // answer is what a query gave.
@@ -26,17 +29,8 @@ type answer struct {
 	rows    [][]string
 }
 
-// connect opens a session. With counted it is without TLS, so that the bytes at the socket
-// are the protocol's own.
+// connect opens a session. With counted the bytes are counted inside TLS: the protocol's own.
 func connect(ctx context.Context, dsn string, counted bool) (*session, error) {
-	if counted {
-		u, err := url.Parse(dsn)
-		if err != nil {
-			return nil, errors.New("connect: the DSN is no URI") // the parser's error would hold the password
-		}
-		u.RawQuery = url.Values{"sslmode": {"disable"}}.Encode()
-		dsn = u.String()
-	}
 	config, err := pgconn.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
@@ -44,8 +38,15 @@ func connect(ctx context.Context, dsn string, counted bool) (*session, error) {
 	s := &session{}
 	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { s.notices = append(s.notices, n.Message) }
 	dial := config.DialFunc
+	var secure *tls.Config
+	if counted { // TLS is made below the counter, and the driver is told of none
+		secure, config.TLSConfig, config.Fallbacks = config.TLSConfig, nil, nil
+	}
 	config.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		c, err := dial(ctx, network, addr)
+		if err == nil && secure != nil {
+			c, err = encrypted(ctx, c, secure)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -53,6 +54,21 @@ func connect(ctx context.Context, dsn string, counted bool) (*session, error) {
 	}
 	s.conn, err = pgconn.ConnectConfig(ctx, config)
 	return s, err
+}
+
+// encrypted asks for TLS on a fresh connection and makes it.
+func encrypted(ctx context.Context, c net.Conn, secure *tls.Config) (net.Conn, error) {
+	if _, err := c.Write(wire.AppendSSLRequest(nil)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	if _, err := io.ReadFull(c, make([]byte, 1)); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	t := tls.Client(c, secure)
+	if err := t.HandshakeContext(ctx); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return t, nil
 }
 
 type countingConn struct {

@@ -42,6 +42,8 @@ func (w *World) makeSecrets(context.Context) error {
 		{key("enclave", "staff"), key("monitor", "staff")},
 		{key("enclave", "monitor.token"), key("monitor", "monitor.token")},
 		{key("monitor", "bodies.token")},
+		{key("enclave", "valve"), key("monitor", "valve")},
+		{key("enclave", "sessions")}, {key("monitor", "valve.token")},
 	} {
 		if err := writeSecrets(paths...); err != nil {
 			return err
@@ -66,11 +68,11 @@ func (w *World) makeSecrets(context.Context) error {
 		}
 		*k.vkey = vkey
 	}
-	ports, err := w.keepPorts(3)
+	ports, err := w.keepPorts(5)
 	if err != nil {
 		return err
 	}
-	w.gatewayAddr, w.logAddr, w.monitorAddr = ports[0], ports[1], ports[2]
+	w.gatewayAddr, w.logAddr, w.monitorAddr, w.valveAddr, w.doorAddr = ports[0], ports[1], ports[2], ports[3], ports[4]
 	return w.makeCertificates()
 }
 
@@ -122,6 +124,7 @@ func (w *World) configure(context.Context) error {
 		"LogKey": w.logKey, "WitnessKey": w.witnessKey, "PermitKey": w.permitKey, "ApproverKey": w.approveKey,
 		"StopKey": w.stopKey, "OfficerOne": officerOne, "OfficerTwo": officerTwo, "OfficerKeys": w.officerKeys,
 		"Verifiers": verifiers,
+		"Valve":     w.o.Valve, "ValveAddr": w.valveAddr, "DoorAddr": w.doorAddr, "HandshakeBytes": handshakeBytes,
 	}
 	for _, name := range []string{"enclave.yaml", "catalog.yaml", "datasets.yaml", "purposes.yaml", "people.yaml"} {
 		if err := w.render(name, w.path("enclave", name), values); err != nil {
@@ -130,6 +133,9 @@ func (w *World) configure(context.Context) error {
 	}
 	if err := w.writePolicy(); err != nil {
 		return fmt.Errorf("write policy: %w", err)
+	}
+	if err := w.render("valve.yaml", w.path("monitor", "valve.yaml"), values); err != nil {
+		return err
 	}
 	return w.render("rules.yaml", filepath.Join(w.path("monitor"), monitor.RulesFile), values)
 }

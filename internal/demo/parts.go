@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -31,7 +32,7 @@ func (w *World) StartMonitor(ctx context.Context) error {
 
 // StartGateway starts the gateway with its log.
 func (w *World) StartGateway(ctx context.Context) error {
-	w.freePorts(w.gatewayAddr, w.logAddr)
+	w.freePorts(w.gatewayAddr, w.logAddr, w.doorAddr)
 	p, err := w.spawn("gateway", "gateway", "-c", w.path("enclave", "enclave.yaml"))
 	if err != nil {
 		return err
@@ -43,6 +44,26 @@ func (w *World) StartGateway(ctx context.Context) error {
 		}
 		_, err := w.ask(ctx, "app", "platform", "SELECT 1")
 		return err
+	})
+}
+
+// StartValve starts the monitor's valve, where there is to be one.
+func (w *World) StartValve(ctx context.Context) error {
+	if !w.o.Valve {
+		return nil
+	}
+	w.freePorts(w.valveAddr)
+	p, err := w.spawn("valve", "valve", "-c", w.path("monitor", "valve.yaml"))
+	if err != nil {
+		return err
+	}
+	w.valve = p
+	return w.await(ctx, p, 60*time.Second, func(ctx context.Context) error {
+		c, err := new(net.Dialer).DialContext(ctx, "tcp", w.valveAddr)
+		if err != nil {
+			return err
+		}
+		return c.Close()
 	})
 }
 
@@ -122,8 +143,7 @@ func (w *World) writePolicy() error {
 var datasets = [...]string{"support", "analytics", "abuse"}
 
 // makeDatasets builds each dataset, or has them built and kept by a process that follows, and
-// waits until they may be opened: the monitor has to acknowledge a definition before anyone
-// outside the region gets in.
+// waits until they may be opened.
 func (w *World) makeDatasets(ctx context.Context) error {
 	by := w.gateway
 	if w.o.Follow {
@@ -138,7 +158,13 @@ func (w *World) makeDatasets(ctx context.Context) error {
 			}
 		}
 	}
-	return w.await(ctx, by, 30*time.Second, func(ctx context.Context) error {
+	return w.opened(ctx, by)
+}
+
+// opened waits until datasets can be opened in the region and outside it: the monitor has to
+// acknowledge their definitions.
+func (w *World) opened(ctx context.Context, by *process) error {
+	return w.await(ctx, by, 60*time.Second, func(ctx context.Context) error {
 		for who, dataset := range map[string]string{"analyst-ie": "support", "analyst-cn": "analytics"} {
 			if _, err := w.ask(ctx, who, dataset, "SELECT 1"); err != nil {
 				return err

@@ -167,7 +167,7 @@ func Stop(ctx context.Context, dir string) error {
 	if len(all) == 0 {
 		return fmt.Errorf("stop demonstration in %s: %w", dir, ErrNothingRuns)
 	}
-	for _, stage := range [][]string{{"launcher"}, {"gateway"}, {"follower"}, {"monitor"}, nil} {
+	for _, stage := range [][]string{{"launcher"}, {"valve"}, {"gateway"}, {"follower"}, {"monitor"}, nil} {
 		stopping := map[string]int{}
 		for name, pid := range all {
 			if stage == nil && strings.HasPrefix(name, "pg/") || len(stage) > 0 && stage[0] == name {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -29,6 +30,10 @@ type Options struct {
 	// Follow keeps the datasets within a second of the platform, by a process of their own.
 	// Without it they are built once and stand.
 	Follow bool
+
+	// Valve has the analysts outside the region come through the monitor's valve, and the
+	// monitor require it.
+	Valve bool
 
 	// Prepare, when set, runs once the platform is loaded and the files of the enclave are
 	// written, before anything reads them: a test adds tables, people and datasets with it.
@@ -59,7 +64,9 @@ type World struct {
 	stopKey                                   string
 	officerKeys                               [2]string // two persons of the monitor
 
-	gateway, monitor, follower *process
+	valveAddr, doorAddr string // where clients come to; the gateway's listener for it
+
+	gateway, monitor, follower, valve *process
 
 	gone int64 // people whom the story deleted
 }
@@ -111,6 +118,7 @@ func (w *World) start(ctx context.Context) error {
 		{"configuration", w.prepare},
 		{"monitor", w.StartMonitor},
 		{"gateway and log", w.StartGateway},
+		{"the monitor's valve", w.StartValve},
 		{"datasets support, analytics, abuse", w.makeDatasets},
 		{"a grant for the analyst in Japan", w.grantJapan},
 	} {
@@ -140,7 +148,7 @@ func (w *World) prepare(ctx context.Context) error {
 // Close stops everything, the door first.
 func (w *World) Close(ctx context.Context) error {
 	_ = os.Remove(w.path("pids", "launcher")) // Stop must not stop this very process
-	w.freePorts(w.monitorAddr, w.gatewayAddr, w.logAddr)
+	w.freePorts(w.monitorAddr, w.gatewayAddr, w.logAddr, w.valveAddr, w.doorAddr)
 	err := Stop(ctx, w.o.Dir)
 	if errors.Is(err, ErrNothingRuns) {
 		return nil
@@ -159,6 +167,7 @@ func (w *World) Environment() [][2]string {
 		{"ANALYST_JP_DSN", w.DSN("analyst-jp", "abuse")},
 		{"ANALYST_CN_DSN", w.DSN("analyst-cn", "analytics")},
 		{"GATEWAY_ADDR", w.gatewayAddr},
+		{"VALVE_ADDR", w.valveAddr},
 		{"LOG_URL", "http://" + w.logAddr},
 		{"MONITOR_URL", "http://" + w.monitorAddr},
 		{"MONITOR_PID", strconv.Itoa(w.monitor.pid)},
@@ -169,9 +178,17 @@ func (w *World) Environment() [][2]string {
 	}
 }
 
-// DSN is a complete URI through the gateway, with TLS verified.
+// outside are those who look from outside the region.
+var outside = [...]string{"analyst-jp", "analyst-cn"}
+
+// DSN is a complete URI through the gateway, with TLS verified; from outside the region by way
+// of the valve, where there is one.
 func (w *World) DSN(principal, database string) string {
-	u := url.URL{Scheme: "postgres", User: url.UserPassword(principal, w.passwords[principal]), Host: w.gatewayAddr, Path: "/" + database}
+	host := w.gatewayAddr
+	if w.o.Valve && slices.Contains(outside[:], principal) {
+		host = w.valveAddr
+	}
+	u := url.URL{Scheme: "postgres", User: url.UserPassword(principal, w.passwords[principal]), Host: host, Path: "/" + database}
 	u.RawQuery = url.Values{"sslmode": {"verify-full"}, "sslrootcert": {w.public}}.Encode()
 	return u.String()
 }
