@@ -89,6 +89,8 @@ func newRoot() *cobra.Command {
 		newRegisterCommand(),
 		newOrderCommand(),
 		newDrawCommand(),
+		newDossierCommand(),
+		newCoverageCommand(),
 		newCheckCommand(),
 		newInitCommand(),
 		newVersionCommand(),

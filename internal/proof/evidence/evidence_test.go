@@ -16,6 +16,7 @@ import (
 
 	"github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/proof/monitor"
+	"github.com/trefoil-eu/trefoil/internal/proof/monitor/incident"
 	"github.com/trefoil-eu/trefoil/internal/proof/pack"
 	"github.com/trefoil-eu/trefoil/internal/proof/register"
 )
@@ -452,5 +453,55 @@ func TestMirrorAndSiteMakeTheSameRegister(t *testing.T) {
 	}
 	if len(mirror.Lines) != 1 || len(site.Lines) != 1 || mirror.Lines[0].Root != site.Lines[0].Root || mirror.Lines[0].Bytes != 150 || mirror.Lines[0].Covered != 10 {
 		t.Errorf("mirror %+v, site %+v", mirror.Lines, site.Lines)
+	}
+}
+
+// TestADossierTellsWhatBecameOfAClaim: claim, test, first failure, awareness, notification.
+func TestADossierTellsWhatBecameOfAClaim(t *testing.T) {
+	w := newWorld(t)
+	w.look("aoife", 1)
+	claims, err := register.ParseClaims("claims.yaml", []byte(`version: 1
+claims:
+  - { id: no-china, text: "Nothing goes to China.", published: "2026-01-01", where: https://example.eu, contradicted_by: { to: [CN], findings: [anomaly-enumeration] } }
+  - { id: no-brazil, text: "Nothing goes to Brazil.", published: "2026-01-01", where: https://example.eu, contradicted_by: { to: [BR] } }
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	dossiers := func(a *monitor.Archive) []*Dossier {
+		t.Helper()
+		all, err := w.m.Incidents().List(func(*incident.Incident) bool { return true })
+		if err != nil {
+			t.Fatal(err)
+		}
+		out, err := Dossiers(a, claims, all)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return out
+	}
+	for _, d := range dossiers(w.follow()) {
+		if !d.Holds || d.First != nil || !d.Aware.IsZero() {
+			t.Errorf("before anything happened: %+v", d)
+		}
+	}
+	w.look("chen", 5)
+	a := w.follow()
+	all := dossiers(a)
+	d := all[0]
+	if d.Holds || d.Failures != 8 || d.First.What != "something went to CN" || d.Aware.Before(d.First.At.Add(-time.Minute)) || len(d.Records) != 7 || len(d.Incidents) != 1 || len(d.Incidents[0].Due) == 0 {
+		t.Errorf("%+v", d)
+	}
+	if !all[1].Holds {
+		t.Errorf("%+v", all[1])
+	}
+	for range 2 { // a second look joins the incident that is open
+		ids, err := OpenContradictions(w.m.Incidents(), all)
+		if err != nil || len(ids) != 1 {
+			t.Fatalf("%v, %v", ids, err)
+		}
+	}
+	if n := len(dossiers(a)[0].Incidents); n != 2 {
+		t.Errorf("%d incidents: want the finding's and the claim's", n)
 	}
 }

@@ -324,3 +324,119 @@ func TestADrawIsFairAndCannotBeChosen(t *testing.T) {
 		t.Error("an empty log gives a record")
 	}
 }
+
+const coverageText = `version: 1
+fresh: 24h
+systems:
+  - { name: production, kind: database, country: IE, holds: [contact, identifier], seen_as: source app }
+  - { name: research copy, kind: database, country: IE, holds: [behaviour], seen_as: dataset analytics }
+  - { name: old copy, kind: database, country: IE, holds: [behaviour], seen_as: dataset old }
+  - { name: never seen, kind: database, country: IE, holds: [behaviour], seen_as: dataset nowhere }
+  - { name: backups, kind: object store, country: IE, holds: [contact], attested: { by: Example Cloud, at: "2026-01-01", until: "2027-01-01", reference: report 7 } }
+  - { name: tapes, kind: backup, country: IE, holds: [contact], attested: { by: Example Vault, at: "2025-01-01", until: "2026-01-01", reference: report 3 } }
+  - { name: tickets, kind: SaaS, country: "", holds: [content], not_covered: no interface }
+`
+
+// TestNothingIsMeasuredBecauseAFileSaysSo: measured comes from records alone, and what is seen
+// and not in the file is listed.
+func TestNothingIsMeasuredBecauseAFileSaysSo(t *testing.T) {
+	c, err := ParseCoverage("coverage.yaml", []byte(coverageText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	summary := &trefoil.Body{At: noon, Kind: trefoil.KindSummary, Summary: &trefoil.SummaryBody{Access: trefoil.Access{Dataset: "app"}, Rows: 70}}
+	definition := &trefoil.Definition{Name: "analytics", Columns: []trefoil.DefinedColumn{{Category: "behaviour", Form: "clear"}}}
+	defined := &trefoil.Body{At: noon, Kind: trefoil.KindCatalog, Catalog: &trefoil.CatalogBody{Event: "defined", Hash: "h", Definition: definition}}
+	built := &trefoil.Body{At: noon, Kind: trefoil.KindCatalog, Catalog: &trefoil.CatalogBody{Event: "built", Hash: "h", Measured: &trefoil.Measured{Rows: 500, Subjects: 40}}}
+	old := &trefoil.Body{At: noon.AddDate(0, 0, -9), Kind: trefoil.KindCatalog, Catalog: &trefoil.CatalogBody{Event: "built", Hash: "o", Definition: &trefoil.Definition{Name: "old"}}}
+	extra := &trefoil.Body{At: noon, Kind: trefoil.KindCatalog, Catalog: &trefoil.CatalogBody{Event: "built", Hash: "x", Definition: &trefoil.Definition{Name: "shadow"}}}
+	lines, err := BuildCoverage(source(ok(summary), ok(defined), ok(built), ok(old), ok(extra)), c, noon.Add(time.Hour))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{}
+	for _, l := range lines {
+		got[l.System] = fmt.Sprintf("%s %t", l.Status, l.Named)
+	}
+	want := map[string]string{"production": "measured true", "research copy": "measured true", "old copy": "not covered true", "never seen": "not covered true",
+		"backups": "attested true", "tapes": "not covered true", "tickets": "not covered true", "dataset shadow": "measured false", "log log": "measured false"}
+	if fmt.Sprint(got) != fmt.Sprint(want) {
+		t.Errorf("%v\nwant %v", got, want)
+	}
+	if l := lines[1]; l.Seen == nil || l.Seen.Rows != 500 || l.Seen.Subjects != 40 {
+		t.Errorf("%+v", l)
+	}
+}
+
+func TestCoverageIsStrict(t *testing.T) {
+	for _, bad := range []string{"", strings.Replace(coverageText, "seen_as: source app", "status: measured", 1),
+		strings.Replace(coverageText, "seen_as: source app", "seen_as: everything", 1), strings.Replace(coverageText, ", not_covered: no interface", "", 1),
+		strings.Replace(coverageText, "not_covered: no interface", "not_covered: x, seen_as: log x", 1), strings.Replace(coverageText, "[content]", "[secrets]", 1),
+		strings.Replace(coverageText, `until: "2027-01-01"`, `until: "soon"`, 1), strings.Replace(coverageText, "name: tapes", "name: backups", 1)} {
+		if _, err := ParseCoverage("coverage.yaml", []byte(bad)); err == nil {
+			t.Errorf("taken: %s", bad)
+		}
+	}
+}
+
+const claimsText = `version: 1
+claims:
+  - { id: no-china, text: "Nothing goes to China.", published: "2026-11-01", where: https://example.eu, contradicted_by: { to: [CN] } }
+  - { id: no-clear, text: "Only pseudonyms leave.", published: "2026-11-01", where: https://example.eu, contradicted_by: { clear_outside: true } }
+  - { id: no-transfer, text: "No transfers.", published: "2026-12-01", where: https://example.eu, contradicted_by: { transfers: true, unpermitted: true, findings: [gap] } }
+`
+
+func TestClaimsAreTestedFromTheirPublicationOn(t *testing.T) {
+	c, err := ParseClaims("claims.yaml", []byte(claimsText))
+	if err != nil {
+		t.Fatal(err)
+	}
+	clear := access("US", "US")
+	clear.Forms = map[string][]string{"contact": {"clear"}}
+	without := release(access("IE", "IE"), 1, nil)
+	without.At, without.Release.Unpermitted = noon.AddDate(0, 1, 0), true
+	late := release(access("US", "US"), 1, nil)
+	late.At = noon.AddDate(0, 1, 0)
+	for name, x := range map[string]struct {
+		r    *Record
+		want [3]bool
+	}{
+		"pseudonyms to China":            {ok(release(access("CN", "CN"), 1, nil)), [3]bool{true, false, false}},
+		"clear values to the US":         {ok(release(clear, 1, nil)), [3]bool{false, true, false}},
+		"never permitted":                {&Record{Body: release(access("CN", "CN"), 1, nil)}, [3]bool{}},
+		"a transfer before the claim":    {ok(release(access("US", "US"), 1, nil)), [3]bool{}},
+		"a transfer after it":            {ok(late), [3]bool{false, false, true}},
+		"in the region without a permit": {&Record{Body: without}, [3]bool{false, false, true}},
+		"at home":                        {ok(release(access("NO", "NO"), 1, nil)), [3]bool{}},
+	} {
+		for i := range c.Claims {
+			if got := c.Claims[i].Contradicts(x.r, inside); (got != "") != x.want[i] {
+				t.Errorf("%s against %s: %q", name, c.Claims[i].ID, got)
+			}
+		}
+	}
+	for _, bad := range []string{"", strings.Replace(claimsText, "{ to: [CN] }", "{}", 1), strings.Replace(claimsText, "[CN]", "[China]", 1),
+		strings.Replace(claimsText, "no-clear", "no-china", 1), strings.Replace(claimsText, `"2026-12-01"`, `"soon"`, 1)} {
+		if _, err := ParseClaims("claims.yaml", []byte(bad)); err == nil {
+			t.Errorf("taken: %s", bad)
+		}
+	}
+}
+
+// FuzzFiles: coverage and claims are files of others.
+func FuzzFiles(f *testing.F) {
+	f.Add([]byte(coverageText))
+	f.Add([]byte(claimsText))
+	f.Fuzz(func(t *testing.T, src []byte) {
+		if c, err := ParseCoverage("f", src); err == nil {
+			if _, err := BuildCoverage(source(ok(release(access("US", "US"), 1, nil))), c, noon); err != nil {
+				t.Error(err)
+			}
+		}
+		if c, err := ParseClaims("f", src); err == nil {
+			for i := range c.Claims {
+				c.Claims[i].Contradicts(ok(release(access("US", "US"), 1, nil)), inside)
+			}
+		}
+	})
+}
