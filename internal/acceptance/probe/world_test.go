@@ -175,7 +175,7 @@ func (w *world) probe() {
 		w.t.Fatal(err)
 	}
 	src, dst := w.source.SocketDSN(install.Role, "", "app"), w.target.SocketDSN(install.Role, "", "postgres")
-	text := fmt.Sprintf("version: 1\nofficers: [%q]\ntargets:\n  - {name: platform, kind: source, dsn: %q}\n  - {name: inside, kind: datasets, cluster: inside, dsn: %q}\n",
+	text := fmt.Sprintf("version: 1\nsample: 30s\nofficers: [%q]\ntargets:\n  - {name: platform, kind: source, dsn: %q}\n  - {name: inside, kind: datasets, cluster: inside, dsn: %q}\n",
 		vkey, src, dst)
 	if w.s, err = probe.ParseSettings("probe.yaml", []byte(text)); err != nil {
 		w.t.Fatal(err)

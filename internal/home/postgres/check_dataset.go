@@ -67,7 +67,9 @@ func ownProbe() string {
 	for _, body := range install.Bodies() {
 		texts = append(texts, "$trefoil$"+body+"$trefoil$")
 	}
-	return `(p.pronamespace::regnamespace::text = '` + install.Schema + `' AND p.proowner::regrole::text = '` + install.Owner + `'
+	return `(p.pronamespace::regnamespace::text = 'trefoil_info' AND p.proname = '` + install.OffForm + `' AND p.prosrc = $trefoil$` + install.FormsBody + `$trefoil$
+			AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
+		OR p.pronamespace::regnamespace::text = '` + install.Schema + `' AND p.proowner::regrole::text = '` + install.Owner + `'
 		AND p.proconfig = ARRAY['search_path=pg_catalog, pg_temp'] AND NOT has_function_privilege('public', p.oid, 'EXECUTE')
 		AND p.prosrc IN (` + strings.Join(texts, ", ") + `))`
 }

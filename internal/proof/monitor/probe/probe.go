@@ -43,6 +43,7 @@ type Probe struct {
 	c       Config
 	lasting map[string]bool // differences of the round before
 	highest uint64          // number of the newest enrolment seen
+	sampled map[string]sampled
 }
 
 // Difference is one thing that is not as enrolled or defined.
@@ -93,7 +94,7 @@ func New(c Config) (*Probe, error) {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Probe{c: c, lasting: map[string]bool{}}, nil
+	return &Probe{c: c, lasting: map[string]bool{}, sampled: map[string]sampled{}}, nil
 }
 
 func sleep(ctx context.Context, d time.Duration) error {
@@ -239,16 +240,19 @@ func (p *Probe) look(ctx context.Context, report *Report) ([]Difference, error) 
 		t := &p.c.Settings.Targets[i]
 		ask, cancel := context.WithTimeout(ctx, lookTimeout)
 		s, err := Look(ask, t, p.c.Passwords[t.Name])
-		cancel()
 		if ctx.Err() != nil {
+			cancel()
 			return nil, ctx.Err()
 		}
 		if err != nil {
+			cancel()
 			out = append(out, Difference{Target: t.Name, Topic: "blind", Name: "look", Found: sqlState(err),
 				Reason: "the probe cannot ask this server what it was enrolled to ask"})
 			continue
 		}
 		found := compare(t, enrolled.target(t.Name), s, defined)
+		found = append(found, p.samples(ask, t, s, defined, found)...)
+		cancel()
 		if report != nil {
 			report.Targets = append(report.Targets, TargetReport{Name: t.Name, Facts: len(s.Facts), Databases: len(s.Databases), Datasets: len(s.datasets(t))})
 		}

@@ -24,6 +24,7 @@ const (
 type Settings struct {
 	Version  int      `yaml:"version"`
 	Every    string   `yaml:"every,omitempty"`    // between two rounds; default 30s
+	Sample   string   `yaml:"sample,omitempty"`   // between two samples of a dataset's values; default 10m
 	Confirm  string   `yaml:"confirm,omitempty"`  // between the two looks at a dataset that differs; default 5s
 	Officers []string `yaml:"officers,omitempty"` // vkeys of who may sign an enrolment, beside the officers of rules.yaml
 	Targets  []Target `yaml:"targets"`
@@ -95,9 +96,9 @@ func ParseSettings(file string, src []byte) (*Settings, error) {
 
 func (s *Settings) validate(want func(ok bool, path, format string, args ...any)) {
 	want(s.Version == 1, "version", "must be 1")
-	for path, v := range map[string]string{"every": s.Every, "confirm": s.Confirm} {
+	for path, v := range map[string]string{"every": s.Every, "confirm": s.Confirm, "sample": s.Sample} {
 		d, err := time.ParseDuration(v)
-		want(v == "" || err == nil && d > 0 && d <= 10*time.Minute, path, "must be a duration such as 30s, at most 10m")
+		want(v == "" || err == nil && d > 0 && d <= 30*time.Minute, path, "must be a duration such as 30s, at most 30m")
 	}
 	for i, key := range s.Officers {
 		_, err := verifiers([]string{key})
@@ -119,6 +120,8 @@ func (s *Settings) validate(want func(ok bool, path, format string, args ...any)
 
 func (s *Settings) every() time.Duration   { return durationOr(s.Every, 30*time.Second) }
 func (s *Settings) confirm() time.Duration { return durationOr(s.Confirm, 5*time.Second) }
+
+func (s *Settings) sample() time.Duration { return durationOr(s.Sample, 10*time.Minute) }
 
 func durationOr(text string, or time.Duration) time.Duration {
 	if d, err := time.ParseDuration(text); err == nil {

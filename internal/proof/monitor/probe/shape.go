@@ -94,15 +94,21 @@ func (k *contents) compare() {
 			k.parts[o.Schema+"."+o.Name] = parent
 		}
 	}
-	there := map[string]bool{}
+	there, counts := map[string]bool{}, false
 	for i := range k.in.Objects {
 		o := &k.in.Objects[i]
 		if why := k.wrong(o); why != "" {
 			k.differ(o, "", why)
 		}
+		if o.Kind == "function" && o.Schema == infoSchema && o.Name == install.OffForm {
+			counts = true
+		}
 		if o.Kind == "column" {
 			there[o.Schema+"."+o.Name+"\x00"+o.Part] = true
 		}
+	}
+	if !counts {
+		k.differ(&Object{Kind: "function", Schema: infoSchema, Name: install.OffForm, Detail: "missing"}, "defined", "values cannot be sampled: the dataset was built before the probe was installed, or the function was taken away")
 	}
 	for table, columns := range k.shape.columns {
 		for column := range columns {
@@ -139,7 +145,7 @@ func (k *contents) wrong(o *Object) string {
 		}
 		return "a right to read that the dataset's group does not explain"
 	case "schema-grant":
-		if o.Name == group(k.name) && o.Detail == "USAGE" || o.Schema == "public" {
+		if (o.Name == group(k.name) || o.Name == install.Role) && o.Detail == "USAGE" || o.Schema == "public" {
 			return ""
 		}
 		return "a right on a schema that the dataset's group does not explain"
@@ -257,7 +263,7 @@ const freshBody = "154c4e83b3971a3568c2a5d259d5e9b852edb032a41937cd97dde0a18160e
 
 func (k *contents) ownFunction(o *Object) bool {
 	in := o.Schema == infoSchema || o.Schema == nextPrefix+infoSchema || strings.HasPrefix(o.Schema, oldPrefix)
-	return in && o.Name == "fresh_as_of" && o.Part == "" && o.Detail == freshBody
+	return in && (o.Name == "fresh_as_of" && o.Part == "" && o.Detail == freshBody || o.Name == install.OffForm && o.Detail == formsBody())
 }
 
 // typed reports whether a type is of a published definition.
