@@ -37,7 +37,7 @@ func (s *Session) cut(ctx context.Context) error {
 	s.current = nil
 	p.bytes = p.held.n
 	if p.covered && (p.final || s.track.whole()) {
-		if c, ok := s.clearCovered(p); ok {
+		if c, ok := s.clearCovered(ctx, p); ok {
 			p.pass = c
 			close(p.ready)
 			return s.send(ctx, p, false)

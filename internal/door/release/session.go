@@ -74,6 +74,8 @@ type Session struct {
 type opened struct {
 	open      bool
 	allowance int64
+	pass      pass
+	refused   uint64 // the count of stops at which its permit was not renewed
 }
 
 // New checks the configuration. It owns both connections from now on, also when it fails.
@@ -204,7 +206,7 @@ func (s *Session) open(ctx context.Context) (started bool, err error) {
 	allowance := max(s.Limits.Allowance, int64(len(status)))
 	wait, cancel := context.WithTimeout(ctx, s.Limits.Wait)
 	defer cancel()
-	_, err = s.obtain(wait, func() { started = true }, func(unpermitted bool) (*trefoil.Body, []byte) {
+	ps, err := s.obtain(wait, func() { started = true }, func(unpermitted bool) (*trefoil.Body, []byte) {
 		b := s.newBody(trefoil.KindSession)
 		b.Session = &trefoil.SessionBody{
 			Access: s.Access, Allowance: allowance, Event: "start", Path: "release", Unpermitted: unpermitted,
@@ -215,17 +217,17 @@ func (s *Session) open(ctx context.Context) (started bool, err error) {
 		s.recordRefusal(err, "open")
 		return started, err
 	}
-	s.start = opened{open: true, allowance: allowance}
-	return started, s.greet(status)
+	s.start = opened{open: true, allowance: allowance, pass: ps}
+	return started, s.greet(ctx, status)
 }
 
 // greet lets out the start-up's answer: the server's parameters as covered, the rest is own.
-func (s *Session) greet(status []byte) error {
+func (s *Session) greet(ctx context.Context, status []byte) error {
 	params, err := s.hold(status)
 	if err != nil {
 		return err
 	}
-	c, ok := s.clearCovered(params)
+	c, ok := s.clearCovered(ctx, params)
 	if !ok {
 		return errNotCleared
 	}

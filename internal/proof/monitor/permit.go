@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -135,8 +136,14 @@ func (m *Monitor) judge(p *proved, evidence []string, now time.Time) (law.Zone, 
 	m.state.mu.Lock()
 	if r := m.state.records.get(p.key()); r != nil && r.permitted {
 		late = max(late, renewFor)
+		if x := m.state.sessions[access.Session]; b.Session != nil && x != nil && x.closed == 0 {
+			late = math.MaxInt64 // a stop of others voided the start of a session that goes on
+		}
 	}
 	m.state.mu.Unlock()
+	if m.clockBack(now) {
+		return law.ZoneUnknown, refuse(ruleClock, "", "the monitor's own clock was set back: it permits nothing until it is right")
+	}
 	if d := now.Sub(b.At); d > late || d < -m.book().doubt {
 		return law.ZoneUnknown, refuse(ruleClock, "", "the record's time is too far from the monitor's clock")
 	}

@@ -72,6 +72,7 @@ type state struct {
 	stopped   bool                    // everything is
 	epoch     uint64
 	orders    *orders
+	latest    int64 // Unix microseconds of the newest entry: the clock does not go behind it
 	usage     *usage
 	offers    map[string][]definition // dataset → definitions that wait for an officer
 	last      map[string]definition   // dataset → what counted last, also when it was dropped since
@@ -93,6 +94,7 @@ func newState(logs []WatchedLog) *state {
 
 // apply changes the state by one entry. body gives the entry's body where it is needed.
 func (s *state) apply(e *entry, at span, body func() ([]byte, error)) error {
+	s.latest = max(s.latest, e.At)
 	switch e.Type {
 	case entryRecord:
 		s.applyRecord(e, at)

@@ -98,3 +98,16 @@ func (m *Monitor) counted(e *entry, b *trefoil.Body, now time.Time) {
 		e.Rows = b.Release.Rows
 	}
 }
+
+// clockBack reports whether the monitor's clock is behind what its journal says was: under a
+// clock set back, what has ended would count again.
+func (m *Monitor) clockBack(now time.Time) bool {
+	m.state.mu.Lock()
+	latest := m.state.latest
+	m.state.mu.Unlock()
+	if now.UnixMicro() >= latest-m.book().doubt.Microseconds() {
+		return false
+	}
+	m.finding(Finding{Rule: "clock-set-back", Text: "this machine's clock is behind the monitor's own journal"})
+	return true
+}
