@@ -167,7 +167,8 @@ func (w *World) Environment() [][2]string {
 		{"ANALYST_JP_DSN", w.DSN("analyst-jp", "abuse")},
 		{"ANALYST_CN_DSN", w.DSN("analyst-cn", "analytics")},
 		{"GATEWAY_ADDR", w.gatewayAddr},
-		{"VALVE_ADDR", w.valveAddr},
+		{"VALVE_ADDR", w.valveAddr}, // where analysts from outside come to, if there is a valve,
+		{"VALVE_DOOR", w.doorAddr},  // and where it comes to the gateway
 		{"LOG_URL", "http://" + w.logAddr},
 		{"MONITOR_URL", "http://" + w.monitorAddr},
 		{"MONITOR_PID", strconv.Itoa(w.monitor.pid)},

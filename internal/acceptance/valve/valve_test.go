@@ -2,16 +2,14 @@ package valve
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/url"
-	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -19,12 +17,12 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/trefoil-eu/trefoil/internal/demo"
-	"github.com/trefoil-eu/trefoil/internal/home/postgres"
 	"github.com/trefoil-eu/trefoil/internal/preamble"
 	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
-// house is the demonstration's enclave with a valve before it.
+// house is the demonstration's enclave, whose analysts outside the region come through the
+// valve. Its gateway can be made hostile.
 type house struct {
 	t      *testing.T
 	binary string
@@ -32,119 +30,48 @@ type house struct {
 	env    map[string]string
 	valve  string // where clients come to
 	door   string // the gateway's listener for the valve
+	orders string // the file of the gateway's failpoints
 }
 
 func newHouse(t *testing.T) *house {
-	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
-	h := &house{t: t}
-	for _, at := range []*string{&h.valve, &h.door} {
-		port, err := postgres.FreePort("127.0.0.1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		*at = fmt.Sprintf("127.0.0.1:%d", port)
-	}
-	w, err := demotest.Start(ctx, t.TempDir(), demo.Options{People: 2000, Prepare: h.prepare})
+	h := &house{t: t, orders: filepath.Join(t.TempDir(), "order")}
+	t.Setenv("TREFOIL_FAULT", h.orders)
+	w, err := demotest.Start(ctx, t.TempDir(), demo.Options{People: 2000, Valve: true, Prepare: prepare}, "-tags", "sabotage")
 	if err != nil {
 		t.Fatal(err)
 	}
 	h.binary, h.dir, h.env = w.Binary, w.Dir, w.Env
+	h.valve, h.door = h.env["VALVE_ADDR"], h.env["VALVE_DOOR"]
 	t.Cleanup(func() {
-		end, cancel := context.WithTimeout(context.Background(), time.Minute)
+		end, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := w.Close(end); err != nil {
 			t.Error(err)
 		}
 	})
-	h.require(ctx, w.World)
-	h.run()
 	return h
 }
 
-// require has the monitor start again with rules that require the valve: the demonstration
-// itself looks from outside while it starts.
-func (h *house) require(ctx context.Context, w *demo.World) {
-	h.t.Helper()
-	pid, err := strconv.Atoi(h.env["MONITOR_PID"])
-	if err == nil {
-		err = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	path := filepath.Join(h.dir, "monitor", "rules.yaml")
-	text, readErr := os.ReadFile(path)
-	text = append(text, "\nvalve: required\n"...)
-	if err := errors.Join(err, readErr, os.WriteFile(path, text, 0o600)); err != nil {
-		h.t.Fatal(err)
-	}
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(50 * time.Millisecond) {
-		if err = w.StartMonitor(ctx); err == nil {
-			return
-		}
-		if time.Now().After(end) {
-			h.t.Fatal(err)
-		}
-	}
+// prepare gives sessions an allowance that a hostile gateway cannot hide much in.
+func prepare(_ context.Context, dir, _ string) error {
+	return demotest.Replace(filepath.Join(dir, "enclave", "enclave.yaml"), "gateway:\n", fmt.Sprintf("gateway:\n  catalog_allowance: %d\n", allowance))
 }
 
-// prepare gives monitor and gateway their halves of the valve's configuration.
-func (h *house) prepare(_ context.Context, dir, _ string) error {
-	key := strings.Repeat("k", 40) + "\n"
-	var errs []error
-	for path, text := range map[string]string{"enclave/keys/valve": key, "monitor/keys/valve": key, "monitor/keys/valve-token": "valve's own token\n",
-		"monitor/valve.yaml": fmt.Sprintf("version: 1\nlisten: %s\ngateway: %s\nkey: keys/valve\nmonitor: { url: %q, token: keys/valve-token }\nlimits: { hold: 2s }\n",
-			h.valve, h.door, "http://MONITOR")} {
-		errs = append(errs, os.WriteFile(filepath.Join(dir, path), []byte(text), 0o600))
-	}
-	return errors.Join(append(errs,
-		demotest.Replace(filepath.Join(dir, "enclave", "enclave.yaml"), "gateway:\n", fmt.Sprintf("gateway:\n  valve: { listen: %q, key: keys/valve }\n", h.door)),
-		demotest.Replace(filepath.Join(dir, "monitor", "rules.yaml"), "staff_key:", "valve_token: keys/valve-token\nstaff_key:"))...)
-}
+const allowance = 64 << 10
 
-// run starts the valve.
-func (h *house) run() {
-	h.t.Helper()
-	path := filepath.Join(h.dir, "monitor", "valve.yaml")
-	text, err := os.ReadFile(path)
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	text = []byte(strings.Replace(string(text), "http://MONITOR", h.env["MONITOR_URL"], 1))
-	if err := os.WriteFile(path, text, 0o600); err != nil {
-		h.t.Fatal(err)
-	}
-	cmd := exec.Command(h.binary, "valve", "-c", path)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	if err := cmd.Start(); err != nil {
-		h.t.Fatal(err)
-	}
-	h.t.Cleanup(func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		if err := cmd.Wait(); err != nil {
-			h.t.Errorf("valve: %v", err)
-		}
-	})
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-		c, err := net.Dial("tcp", h.valve)
-		if err == nil {
-			c.Close()
-			return
-		}
-		if time.Now().After(end) {
-			h.t.Fatal("the valve does not listen")
-		}
-	}
-}
-
-// through is a DSN of the environment by way of the valve.
-func (h *house) through(name string) string {
+// by is a DSN of the environment by way of the valve, or of the gateway's own address.
+func (h *house) by(address, name string) string {
 	u, err := url.Parse(h.env[name])
 	if err != nil {
 		h.t.Fatal("DSN is no URI")
 	}
-	u.Host = h.valve
+	u.Host = address
 	return u.String()
 }
+
+func (h *house) through(name string) string { return h.by(h.valve, name) }
 
 func ask[T any](ctx context.Context, dsn, sql string) (v T, err error) {
 	conn, err := pgx.Connect(ctx, dsn)
@@ -163,31 +90,44 @@ func copied(ctx context.Context, dsn string, n int) (int64, time.Duration, error
 		return 0, 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // read only
-	var c counter
 	began := time.Now()
-	_, err = conn.PgConn().CopyTo(ctx, &c, fmt.Sprintf("COPY (SELECT repeat('x', 99) FROM app.people, generate_series(1, %d) LIMIT %d) TO STDOUT", n, n))
-	return int64(c), time.Since(began), err
+	got, err := copyTo(ctx, conn, n)
+	return got, time.Since(began), err
+}
+
+func copyTo(ctx context.Context, conn *pgx.Conn, n int) (int64, error) {
+	var c counter
+	_, err := conn.PgConn().CopyTo(ctx, &c, fmt.Sprintf("COPY (SELECT repeat('x', 99) FROM app.people, generate_series(1, %d) LIMIT %d) TO STDOUT", n, n))
+	return int64(c), err
 }
 
 type counter int64
 
 func (c *counter) Write(b []byte) (int, error) { *c += counter(len(b)); return len(b), nil }
 
-func (h *house) order(ctx context.Context, what string) {
+// officer gives an order to the monitor and returns its id.
+func (h *house) officer(ctx context.Context, name string, args ...string) string {
 	h.t.Helper()
-	if out, err := exec.CommandContext(ctx, h.binary, "monitor", what, "--dir", filepath.Join(h.dir, "monitor")).CombinedOutput(); err != nil {
-		h.t.Fatalf("monitor %s: %v\n%s", what, err, out)
+	args = append(append([]string{"--json", "monitor"}, args...), "--dir", filepath.Join(h.dir, "monitor"), "--key", filepath.Join(h.dir, "officers", "keys", name))
+	out, err := exec.CommandContext(ctx, h.binary, args...).Output()
+	if err != nil {
+		h.t.Fatalf("trefoil %s: %v", strings.Join(args, " "), err)
 	}
+	var answer struct{ ID string }
+	if err := json.Unmarshal(out, &answer); err != nil {
+		h.t.Fatalf("trefoil %s: %v", strings.Join(args, " "), err)
+	}
+	return answer.ID
 }
 
 // TestEverythingThroughTheValve: real clients, real TLS, every part a process.
 func TestEverythingThroughTheValve(t *testing.T) {
 	h := newHouse(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 8*time.Minute)
 	defer cancel()
 	const people = "SELECT count(*) FROM app.people"
 	var refused *pgconn.PgError
-	if _, err := ask[int64](ctx, h.env["ANALYST_CN_DSN"], people); !errors.As(err, &refused) || !strings.Contains(refused.Error()+refused.Detail, "valve") {
+	if _, err := ask[int64](ctx, h.by(h.env["GATEWAY_ADDR"], "ANALYST_CN_DSN"), people); !errors.As(err, &refused) || !strings.Contains(refused.Error()+refused.Detail, "valve") {
 		t.Errorf("from outside, past the valve: %v, want the monitor's refusal", err)
 	}
 	if n, err := ask[int64](ctx, h.through("ANALYST_CN_DSN"), people); err != nil || n == 0 {
@@ -207,6 +147,10 @@ func TestEverythingThroughTheValve(t *testing.T) {
 	h.many(ctx)
 	h.compare(ctx)
 	h.stop(ctx, people)
+	h.audits(ctx)
+	h.otherBytes(ctx)
+	h.unrecorded(ctx)
+	h.withoutSecrets(ctx)
 	if c, err := net.Dial("tcp", h.door); err != nil {
 		t.Error(err)
 	} else {
@@ -268,7 +212,7 @@ func (h *house) stop(ctx context.Context, sql string) {
 		h.t.Fatal(err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx)) //nolint:errcheck // it is closed by then
-	h.order(ctx, "stop")
+	h.officer(ctx, "ada", "stop", "--all", "--reason", "drill")
 	var n int64
 	if err := conn.QueryRow(ctx, sql).Scan(&n); err == nil {
 		h.t.Error("an answer came through after a stop")
@@ -276,7 +220,7 @@ func (h *house) stop(ctx context.Context, sql string) {
 	if _, err := ask[int64](ctx, h.through("ANALYST_CN_DSN"), sql); err == nil {
 		h.t.Error("a new session got an answer after a stop")
 	}
-	h.order(ctx, "resume")
+	h.officer(ctx, "ben", "second", h.officer(ctx, "ada", "resume", "--reason", "drill"))
 	if _, err := ask[int64](ctx, h.through("ANALYST_CN_DSN"), sql); err != nil {
 		h.t.Errorf("after resuming: %v", err)
 	}
