@@ -241,7 +241,11 @@ func (r *Rules) mayApprove(a *grant.Approver, q grant.Request) error {
 	if def == nil || trefoil.DefinitionHash(def) != q.Definition {
 		return fmt.Errorf("%w: dataset %s is not defined as it was when the request was made: ask anew", ErrRefused, q.Dataset)
 	}
-	d := r.Policy.Approve(policy.ApproveRequest{Approver: a.Name, Purposes: a.Purposes,
+	purposes := a.Purposes
+	if slices.Contains(purposes, "*") { // policies know no such word
+		purposes = append(slices.Clone(purposes), def.Purpose)
+	}
+	d := r.Policy.Approve(policy.ApproveRequest{Approver: a.Name, Purposes: purposes,
 		Dataset: policyDataset(def, r.Classes[q.Dataset]), Self: a.Name == q.Principal || slices.Contains(a.Persons, q.Principal)})
 	if !d.Allow {
 		return fmt.Errorf("%w: %s (rule %s; %s)", ErrRefused, d.Reason, d.Rule, strings.Join(d.Law, "; "))

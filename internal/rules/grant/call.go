@@ -61,7 +61,7 @@ func SignCall(c Call, s note.Signer) (string, error) {
 // the key. It compares nothing with the request itself.
 func OpenCall(value string, keys []note.Verifier) (Call, int, error) {
 	fail := func() (Call, int, error) { return Call{}, -1, fmt.Errorf("open call: %w", ErrCall) }
-	if value == "" || len(value) > maxCall {
+	if value == "" || len(value) > maxCall || strings.ContainsAny(value, "\r\n") {
 		return fail()
 	}
 	raw, err := base64.StdEncoding.Strict().DecodeString(value)
