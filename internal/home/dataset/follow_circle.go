@@ -13,10 +13,13 @@ type circleOf struct {
 	s     *settler
 	rows  map[*followed]map[string]*changed
 	fresh map[*followed][]*changed // added since they were last loaded
+	told  map[*childOf]map[string]bool
+	round int
+	steps int // rows that were looked at when rows went
 }
 
 func newCircleOf(s *settler) *circleOf {
-	return &circleOf{s: s, rows: map[*followed]map[string]*changed{}, fresh: map[*followed][]*changed{}}
+	return &circleOf{s: s, rows: map[*followed]map[string]*changed{}, fresh: map[*followed][]*changed{}, told: map[*childOf]map[string]bool{}}
 }
 
 func (c *circleOf) add(f *followed, rows ...*changed) {
@@ -43,7 +46,7 @@ func (c *circleOf) list(f *followed) []*changed {
 
 // decide settles which rows belong, taking in more of the circle until nothing changes.
 func (c *circleOf) decide(ctx context.Context, group []*followed) error {
-	for {
+	for ; ; c.round++ {
 		c.s.p.resetMembers(group...) // what was inside may have become one of the rows to decide
 		for _, f := range group {
 			if err := c.load(ctx, f); err != nil {
@@ -56,8 +59,7 @@ func (c *circleOf) decide(ctx context.Context, group []*followed) error {
 			}
 			c.judge(f)
 		}
-		for c.prune(group) {
-		}
+		c.prune(group)
 		for _, f := range group {
 			if err := c.spread(ctx, f); err != nil {
 				return err
@@ -138,11 +140,20 @@ func (c *circleOf) references(ctx context.Context, f *followed, rows []*changed,
 		}
 		to := c.s.p.of[ref.to]
 		var absent func(string)
+		var up [][]string
 		if grow && f.circle > 0 && to.circle == f.circle {
-			absent = func(k string) { c.add(to, &changed{key: k}) }
+			climb := c.chains(f, ref) && slices.Equal(ref.target.of, to.pk)
+			absent = func(k string) {
+				if c.add(to, &changed{key: k}); climb {
+					up = append(up, flow.SplitKey(k))
+				}
+			}
 		}
 		fates, err := c.s.fates(ctx, ref, wanted, absent)
 		if err != nil {
+			return err
+		}
+		if err := c.above(ctx, f, ref, up); err != nil {
 			return err
 		}
 		for k, v := range fates {
@@ -208,12 +219,13 @@ func (c *circleOf) judge(f *followed) {
 	}
 }
 
-// prune lets rows of a circle go that lack what they need; it says whether any went.
-func (c *circleOf) prune(group []*followed) bool {
+// prune lets rows of a circle go that lack what they need, and those that need these in turn.
+func (c *circleOf) prune(group []*followed) {
 	if group[0].circle == 0 {
-		return false
+		return
 	}
-	went := false
+	needed := map[*changed][]*changed{} // by whom
+	var gone []*changed
 	for _, f := range group {
 		for _, ref := range f.refs {
 			if ref.to.circle != f.circle {
@@ -221,13 +233,40 @@ func (c *circleOf) prune(group []*followed) bool {
 			}
 			known := c.index(ref)
 			for _, r := range c.rows[f] {
-				if r.alive && !c.has(ref, known, r) {
-					r.alive, went = false, true
+				if c.steps++; !r.alive {
+					continue
+				}
+				if on := c.needs(ref, known, r); on != nil && on.alive {
+					needed[on] = append(needed[on], r)
+				} else if on != nil || !c.has(ref, known, r) {
+					r.alive = false
+					gone = append(gone, r)
 				}
 			}
 		}
 	}
-	return went
+	for len(gone) > 0 {
+		last := gone[len(gone)-1]
+		gone = gone[:len(gone)-1]
+		for _, r := range needed[last] {
+			if c.steps++; r.alive {
+				r.alive = false
+				gone = append(gone, r)
+			}
+		}
+	}
+}
+
+// needs gives the row of the circle without which a row does not belong, by one reference.
+func (c *circleOf) needs(ref *reference, known map[key]*changed, r *changed) *changed {
+	if !ref.subject && len(ref.soft) > 0 {
+		return nil
+	}
+	k, null, ok := ref.reader.read(splitLine(nil, r.line[:len(r.line)-1]))
+	if null || !ok {
+		return nil
+	}
+	return known[k]
 }
 
 // has says whether a row has what one of its references needs.
@@ -253,7 +292,14 @@ func (c *circleOf) spread(ctx context.Context, f *followed) error {
 		if f.circle == 0 || child.from.circle != f.circle {
 			continue
 		}
-		err := c.s.descend(ctx, f, child, c.list(f), func(key string) { c.add(child.from, &changed{key: key}) })
+		rows := slices.DeleteFunc(c.list(f), func(r *changed) bool { return !c.s.passesOn(r, f, child) || c.tell(child, r.key) })
+		if hard := child.ref.subject || len(child.ref.soft) == 0; hard && c.chains(f, child.ref) {
+			if err := c.below(ctx, f, child, keysOf(f, child, rows)); err != nil {
+				return err
+			}
+			continue
+		}
+		err := c.s.descend(ctx, f, child, rows, func(key string) { c.add(child.from, &changed{key: key}) })
 		if err != nil {
 			return err
 		}

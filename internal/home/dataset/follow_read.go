@@ -21,6 +21,7 @@ type sight struct {
 	guard *pgx.Conn
 	pulse *pgx.Conn // commits an empty transaction now and then, so that the log is flushed
 	watch *pgx.Conn // glances
+	asked int       // statements that looked for rows by key
 }
 
 // lookups make the source find rows by index, whatever it thinks of the number of keys.
@@ -138,6 +139,7 @@ func (v *sight) fetch(ctx context.Context, conn *pgx.Conn, f *followed, columns 
 		}
 	}
 	sql := fmt.Sprintf("SELECT %s FROM (SELECT DISTINCT * FROM %s) k JOIN %s t ON %s", quotedList("t.", f.read), unnest(types), f.quoted(), joined(columns))
+	v.asked++
 	rr := conn.PgConn().ExecParams(ctx, sql, arrays(keys, len(columns)), nil, nil, nil)
 	for rr.NextRow() {
 		each(lineOf(rr.Values()))

@@ -226,18 +226,26 @@ func (s *settler) expected(f *followed, rows []*changed) error {
 
 // descend finds the rows that refer to rows whose part in the dataset changed.
 func (s *settler) descend(ctx context.Context, f *followed, child *childOf, rows []*changed, found func(key string)) error {
+	some := make([]*changed, 0, len(rows))
+	for _, r := range rows {
+		if s.passesOn(r, f, child) {
+			some = append(some, r)
+		}
+	}
+	return inParts(keysOf(f, child, some), func(part [][]string) error {
+		return s.fetch(ctx, child.from, child.ref.columns, part, func(line []byte) { found(child.from.keyOf(line)) })
+	})
+}
+
+// keysOf are the values by which rows are referred to.
+func keysOf(f *followed, child *childOf, rows []*changed) [][]string {
 	var keys [][]string
 	for _, r := range rows {
-		if !s.passesOn(r, f, child) {
-			continue
-		}
 		if k := f.columnsOf(r, child.ref.target.of); k != nil {
 			keys = append(keys, k)
 		}
 	}
-	return inParts(keys, func(part [][]string) error {
-		return s.fetch(ctx, child.from, child.ref.columns, part, func(line []byte) { found(child.from.keyOf(line)) })
-	})
+	return keys
 }
 
 func inParts(keys [][]string, do func([][]string) error) error {
