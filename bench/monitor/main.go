@@ -63,7 +63,7 @@ func run(ctx context.Context, p plan) (err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 	fmt.Printf("# %d processors, fsync on; %d sessions of %d records\n", runtime.NumCPU(), p.sessions, p.releases+2)
-	for _, step := range []func(context.Context, plan) error{b.permits, b.follow, b.atRest, b.verify} {
+	for _, step := range []func(context.Context, plan) error{b.permits, b.follow, b.atRest, b.verify, b.valve} {
 		if err := step(ctx, p); err != nil {
 			return err
 		}
