@@ -47,20 +47,22 @@ func newDatasetBuildCommand() *cobra.Command {
 	cmd.Long = "Build datasets from a snapshot of the source, and swap them in place.\n\n" +
 		"With --case, open a case: a dataset of a few subjects, listed in a file by their keys, one a line. Tables, columns and\n" +
 		"forms are those of a defined dataset. Only rows that lead to these subjects are read, by index. --case names an approved\n" +
-		"grant, whose dataset and end are the case's, or, with --dataset and --for, a case without one. A case is in the cluster\n" +
-		"inside, never counts as pseudonymised, and shares no pseudonym with any other dataset. At its end, or when its grant is\n" +
-		"revoked, trefoil dataset follow (or trefoil dataset end) drops it, destroys its key, and records both."
+		"grant, whose dataset, end and principal are the case's, or, with --dataset and --for, a case without one, which those\n" +
+		"named by --principal may open through the gateway, as far as policy and law allow them its dataset in clear. A case is\n" +
+		"in the cluster inside, never counts as pseudonymised, and shares no pseudonym with any other dataset. At its end, or\n" +
+		"when its grant is revoked, trefoil dataset follow (or trefoil dataset end) drops it, destroys its key, and records both."
 	cmd.Example = "  trefoil dataset build analytics\n  trefoil dataset build --case 0123456789abcdef0123456789abcdef --subjects list.txt\n" +
-		"  trefoil dataset build --case ticket_1234 --dataset support --subjects list.txt --for 4h"
+		"  trefoil dataset build --case ticket_1234 --dataset support --subjects list.txt --for 4h --principal ann"
 	f := cmd.Flags()
 	f.StringVar(&name, "case", "", "open a case: an approved grant's id, or a name")
 	f.StringVar(&list, "subjects", "", "file with the keys of the case's subjects, one a line")
 	f.StringVar(&ask.Dataset, "dataset", "", "the defined dataset that the case is made of")
+	f.StringSliceVar(&ask.Principals, "principal", nil, "who may open the case through the gateway, without a grant; once for each. Without one nobody does")
 	f.DurationVar(&ask.For, "for", 0, "how long the case lasts; shortens a grant's time")
 	cmd.RunE = func(cmd *cobra.Command, names []string) error {
 		switch {
-		case name == "" && (list != "" || ask.Dataset != "" || ask.For != 0):
-			return fmt.Errorf("%w: --subjects, --dataset and --for go with --case", errUsage)
+		case name == "" && (list != "" || ask.Dataset != "" || ask.For != 0 || len(ask.Principals) > 0):
+			return fmt.Errorf("%w: --subjects, --dataset, --principal and --for go with --case", errUsage)
 		case name == "":
 			return plain(cmd, names)
 		case list == "" || len(names) > 0:
