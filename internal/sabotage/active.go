@@ -13,6 +13,10 @@ import (
 // environment variable TREFOIL_SABOTAGE names it.
 func Active(claim string) bool { return os.Getenv("TREFOIL_SABOTAGE") == claim }
 
+// Hostile reports whether the operator's side is to behave in this way: whether the environment
+// variable TREFOIL_HOSTILE names it.
+func Hostile(way string) bool { return os.Getenv("TREFOIL_HOSTILE") == way }
+
 // Point is a failpoint. The file that the environment variable TREFOIL_FAULT names may hold
 // one order: "crash NAME" ends the process here as a power cut would, "fail NAME" is an
 // error here; a third word is the only subcommand that it is for. An order is carried out

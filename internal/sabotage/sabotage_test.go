@@ -21,6 +21,10 @@ func TestNothingIsSabotagedWithoutTheTag(t *testing.T) {
 	if sabotage.Active("floor") != tagged {
 		t.Errorf("Active is %v in a build whose sabotage tag is %v", !tagged, tagged)
 	}
+	t.Setenv("TREFOIL_HOSTILE", "skip")
+	if sabotage.Hostile("skip") != tagged || sabotage.Hostile("widen") {
+		t.Errorf("Hostile is %v in a build whose sabotage tag is %v", !tagged, tagged)
+	}
 	order := filepath.Join(t.TempDir(), "order")
 	if err := os.WriteFile(order, []byte("fail append"), 0o600); err != nil {
 		t.Fatal(err)

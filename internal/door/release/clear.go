@@ -125,6 +125,9 @@ func (s *Session) startHolds(ctx context.Context) bool {
 // is called as soon as the record is in the log's queue, so that the next one may follow.
 func (s *Session) clearRelease(ctx context.Context, p *parcel, appended func()) (cleared, error) {
 	defer appended()
+	if sabotage.Hostile("skip") { // no record, no permit
+		return cleared{held: p.held, basis: permitted, pass: pass{expires: s.Now().Add(time.Hour), epoch: math.MaxUint64}}, nil
+	}
 	ps, err := s.obtain(ctx, appended, func(unpermitted bool) (*trefoil.Body, []byte) {
 		return p.body(s, unpermitted)
 	})

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	trefoil "github.com/trefoil-eu/trefoil"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // parcel is a run of whole server messages that leaves as one: a chunk with a record of its
@@ -97,6 +98,12 @@ func (p *parcel) body(s *Session, unpermitted bool) (*trefoil.Body, []byte) {
 		Access: s.Access, Bytes: p.bytes, Chunk: p.chunk, Cumulative: p.cumulative, Final: p.final,
 		Outcome: p.outcome(), Result: hex.EncodeToString(p.held.digest.Sum(nil)), Rows: p.rows,
 		SQLState: p.sqlstate, Statements: p.statements(), Unpermitted: unpermitted,
+	}
+	if sabotage.Hostile("reorder") { // each pair of chunks the other way round
+		b.Release.Chunk ^= 1
+	}
+	if sabotage.Hostile("understate") {
+		b.Release.Bytes, b.Release.Cumulative, b.Release.Rows = 1, p.chunk+1, 0
 	}
 	return b, opening
 }
