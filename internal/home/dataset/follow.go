@@ -11,7 +11,8 @@ import (
 
 // Pace of following.
 const (
-	batchEvery = 50 * time.Millisecond // at the least between two batches
+	batchLeast = 20 * time.Millisecond // from the start of a batch to the next's; twice what the last one took,
+	batchMost  = 80 * time.Millisecond // so that a machine at its limit has fewer of them
 	idleEvery  = time.Second           // freshness moves at least as often
 	sweepEvery = time.Hour             // protection that runs out by time alone
 	retryFirst = time.Second
@@ -40,10 +41,11 @@ type follower struct {
 	noticed               []Drift // why it became stale
 	reshaped              []Drift // changes of shape that were taken up without a build
 	partitions            []newPartition
-	hub                   *hub      // what datasets of this source share
-	position              flow.LSN  // of what is committed
-	asked                 time.Time // our clock, when sharing was last tried
-	kept, next            marker    // in the dataset; to be, with the batch in progress
+	hub                   *hub          // what datasets of this source share
+	position              flow.LSN      // of what is committed
+	every                 time.Duration // between two batches
+	asked                 time.Time     // our clock, when sharing was last tried
+	kept, next            marker        // in the dataset; to be, with the batch in progress
 	marked                time.Time
 	source                string // name of the source database
 	batches               int    // since the process opened the stream

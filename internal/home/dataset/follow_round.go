@@ -52,6 +52,7 @@ func (f *follower) loop(ctx context.Context) (err error) {
 		if err := errors.Join(f.round(ctx), f.share(ctx)); err != nil {
 			return err
 		}
+		f.every = min(max(2*time.Since(start), batchLeast), batchMost)
 		if err := f.rest(ctx, start); err != nil {
 			return err
 		}
@@ -81,7 +82,7 @@ func (f *follower) rest(ctx context.Context, start time.Time) error {
 	}
 	for {
 		select {
-		case <-time.After(time.Until(start.Add(batchEvery))):
+		case <-time.After(time.Until(start.Add(f.every))):
 			return nil
 		case <-f.s.Woken():
 			if _, full, err := f.s.Pending(); full || err != nil {

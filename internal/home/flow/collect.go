@@ -130,6 +130,7 @@ func (s *Stream) commit(m Commit) error {
 	if s.paused {
 		return errPaused
 	}
+	idle := s.open.Empty()
 	switch {
 	case len(t.changes) == 0 && !t.part: // nothing that is wanted
 	case s.split != nil && !t.part && !s.split(t.xid):
@@ -148,8 +149,7 @@ func (s *Stream) commit(m Commit) error {
 		clear(t.changes)
 		s.spare = t.changes[:0]
 	}
-	s.reached = max(s.reached, m.End)
-	s.signal()
+	s.reach(m.End, idle)
 	return nil
 }
 

@@ -49,6 +49,7 @@ type Stream struct {
 	split   func(xid uint32) bool
 	reached LSN // every commit before it is in open, in later, or was taken
 	durable LSN
+	want    LSN  // somebody waits for the stream to come here; 0: nobody
 	waiting bool // the receiver waits for space
 	since   time.Time
 	inPart  bool // a transaction was given away in part, and has not ended
@@ -141,9 +142,18 @@ func (s *Stream) advance(to LSN) {
 		return
 	}
 	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.reach(to, s.open.Empty())
+}
+
+// reach takes in how far the stream has come. Whoever waits is woken only where it matters to
+// them: to wake for each commit costs as much as the commit. Its caller holds the lock.
+func (s *Stream) reach(to LSN, idle bool) {
 	s.reached = max(s.reached, to)
-	s.mu.Unlock()
-	s.signal()
+	if idle || s.want != 0 && s.reached >= s.want {
+		s.want = 0
+		s.signal()
+	}
 }
 
 func (s *Stream) positions() (reached, durable LSN) {
@@ -171,7 +181,8 @@ func (s *Stream) Pending() (some, full bool, err error) {
 	return !s.open.Empty(), s.waiting, s.err
 }
 
-// Woken is signalled when something was received.
+// Woken is signalled when something was received after nothing, when a batch is full, and when
+// the stream ends.
 func (s *Stream) Woken() <-chan struct{} { return s.wake }
 
 // Wait waits until every transaction that committed before to has been received, or until a
@@ -181,6 +192,9 @@ func (s *Stream) Wait(ctx context.Context, to LSN) error {
 	for {
 		s.mu.Lock()
 		reached, full, err := s.reached, s.waiting, s.err
+		if s.want = 0; reached < to {
+			s.want = to
+		}
 		s.mu.Unlock()
 		switch {
 		case err != nil:
