@@ -81,8 +81,8 @@ func (s *store) receipt(ctx context.Context, p *publication, index uint64) (*tre
 	return &trefoil.Receipt{Record: r, Proof: proof.String(), Permit: permit}, nil
 }
 
-// Handler serves the log: `checkpoint` and `tile/…` to anyone, `body/INDEX` to the bearer of
-// token (an empty token: to nobody). Only what the published checkpoint covers is served, by
+// Handler serves the log: `checkpoint` and `tile/…` to anyone, `body/INDEX` and
+// `bodies/FROM/COUNT` to the bearer of token (an empty token: to nobody). Only what the published checkpoint covers is served, by
 // names that are parsed and built anew: no path of the request reaches the file system.
 func (l *Log) Handler(token string) http.Handler {
 	h := &handler{l: l, token: sha256.Sum256([]byte(token)), open: token != ""}
@@ -110,6 +110,8 @@ func (h *handler) serve(w http.ResponseWriter, r *http.Request) {
 		h.tile(w, r, path)
 	case strings.HasPrefix(path, "body/"):
 		h.body(w, r, path[len("body/"):])
+	case strings.HasPrefix(path, "bodies/"):
+		h.bodies(w, r, path[len("bodies/"):])
 	default:
 		notFound(w)
 	}
@@ -161,12 +163,20 @@ func (h *handler) write(w http.ResponseWriter, r *http.Request, data []byte) {
 	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(data))
 }
 
-func (h *handler) body(w http.ResponseWriter, r *http.Request, name string) {
+// allowed answers whoever has no token for bodies.
+func (h *handler) allowed(w http.ResponseWriter, r *http.Request) bool {
 	given, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	sum := sha256.Sum256([]byte(given))
 	if !h.open || !bearer || subtle.ConstantTimeCompare(sum[:], h.token[:]) != 1 {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="bodies"`)
 		http.Error(w, "bodies are for the monitor", http.StatusUnauthorized)
+		return false
+	}
+	return true
+}
+
+func (h *handler) body(w http.ResponseWriter, r *http.Request, name string) {
+	if !h.allowed(w, r) {
 		return
 	}
 	index, err := strconv.ParseUint(name, 10, 62)

@@ -28,6 +28,7 @@ type follower struct {
 	trust   *trefoil.Trust // log and own cosignature: for proofs
 	plain   *trefoil.Trust // log alone: for what is served
 	http    *http.Client
+	single  bool // the log gives bodies one by one alone; only sync's
 
 	mu      sync.Mutex // guards what /status and /mirror read
 	tree    *tree
@@ -116,15 +117,24 @@ func (f *follower) extend(ctx context.Context, m *Monitor, client *trefoil.Clien
 	return nil
 }
 
-// bodies fetches the bodies of mirrored leaves that are not known yet.
+// syncEvery is how many bundles are received before the disk has them.
+const syncEvery = 32
+
+// bodies fetches the bodies of mirrored leaves that are not known yet, and returns when they are
+// on disk.
 func (f *follower) bodies(ctx context.Context, m *Monitor) error {
 	f.mu.Lock()
 	t, next := f.tree, f.next
 	f.mu.Unlock()
-	for next < t.size() {
+	for bundles := 1; next < t.size(); bundles++ {
 		if m.knows(f.log, next) {
 			next++
 			continue
+		}
+		if bundles%syncEvery == 0 { // so that what is not on disk yet stays bounded
+			if err := m.journal.wait(m.journal.last()); err != nil {
+				return err
+			}
 		}
 		bundle := next / trefoil.TileWidth
 		leaves, err := t.leaves(ctx, bundle)
@@ -139,7 +149,7 @@ func (f *follower) bodies(ctx context.Context, m *Monitor) error {
 			return err
 		}
 	}
-	return nil
+	return m.journal.wait(m.journal.last())
 }
 
 // bundle fetches the bodies of one bundle from index from on. It returns the first index that is
@@ -149,10 +159,18 @@ func (f *follower) bundle(ctx context.Context, m *Monitor, bundle uint64, leaves
 	got := make([]fetched, end-from)
 	var wg sync.WaitGroup
 	slots := make(chan struct{}, bodyFetchers)
+	unknown := 0
+	for i := range got {
+		if got[i].known = m.knows(f.log, from+uint64(i)); !got[i].known {
+			unknown++
+		}
+	}
+	if unknown >= bulkFrom {
+		f.bulk(ctx, from, got)
+	}
 	for i := range got {
 		index := from + uint64(i)
-		if m.knows(f.log, index) {
-			got[i].known = true
+		if got[i].known || got[i].raw.Body != nil {
 			continue
 		}
 		wg.Add(1)
@@ -168,9 +186,6 @@ func (f *follower) bundle(ctx context.Context, m *Monitor, bundle uint64, leaves
 		if err := f.take(m, index, leaves[index-bundle*trefoil.TileWidth], g); err != nil {
 			return index, errors.Join(f.waiting(m, index, err), m.journal.wait(m.journal.last()))
 		}
-	}
-	if err := m.journal.wait(m.journal.last()); err != nil {
-		return from, err
 	}
 	f.mu.Lock()
 	f.stuck = time.Time{}

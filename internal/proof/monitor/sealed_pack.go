@@ -20,7 +20,7 @@ var noLeaf = base64.StdEncoding.EncodeToString(make([]byte, 32))
 func (f *journalFiles) pack(g segment, data []byte) ([]byte, error) {
 	if f.coder == nil {
 		var err error
-		if f.coder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false)); err != nil {
+		if f.coder, err = zstd.NewWriter(nil, zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(sealBlock), zstd.WithLowerEncoderMem(true), zstd.WithEncoderLevel(zstd.SpeedBestCompression), zstd.WithEncoderCRC(false)); err != nil {
 			return nil, fmt.Errorf("seal journal: %w", err)
 		}
 	}
