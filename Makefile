@@ -19,7 +19,7 @@ FOLLOW ?= 10000000
 MINUTES ?= 10
 
 .DEFAULT_GOAL := help
-.PHONY: chaos-monitor chaos-tagged soak help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
+.PHONY: hostile chaos-monitor chaos-tagged soak help deps build demo test pg18 drivers vet check fuzz chaos chaos-flow cover docs clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-zA-Z0-9_%-]+:.*## /{printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,6 +56,9 @@ fuzz: ## every fuzz target by name, FUZZTIME each
 
 chaos: deps ## kill -9 of every part with releases in flight, then verify the log
 	TREFOIL_CHAOS=$(ROUNDS) $(GO) test -count=1 -timeout 60m -v -run TestChaos ./internal/chaos
+
+hostile: deps ## a gateway that works against its monitor: what the monitor refuses or finds; writes docs/design/hostile.md
+	TREFOIL_TEST_HOSTILE=1 TREFOIL_UPDATE=1 $(GO) test -count=1 -timeout 20m -v ./internal/acceptance/hostile
 
 chaos-flow: deps ## random work, migrations, faults and kills while datasets follow, MINUTES of it; then compare with fresh builds
 	TREFOIL_CHAOS_FLOW=$(MINUTES) $(GO) test -count=1 -tags sabotage -timeout 180m -v -run TestFollowingUnderAttack ./internal/chaos/flow

@@ -233,6 +233,9 @@ func (m *maker) rules(context.Context) error {
 // ownLog packs the monitor's own log of the period: what it decided, by index and leaf.
 func (m *maker) ownLog(ctx context.Context) error {
 	r, tiles, err := m.a.OwnLog()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // the monitor never ran
+	}
 	if err != nil {
 		return err
 	}
