@@ -68,9 +68,11 @@ func newKeyRotateCommand() *cobra.Command {
 		Short: "Begin a new epoch of a purpose's pseudonyms: a new key, and its number in purposes.yaml",
 		Long: "Begin a new epoch of a purpose's pseudonyms: draw a new key, record that in the access log, and write the epoch into\n" +
 			"purposes.yaml. The definitions of the purpose's datasets are others from then on: the monitor acknowledges them anew.\n\n" +
-			"Nothing that stands changes by this alone. Reload the gateway, then restart trefoil dataset follow, or build: every\n" +
-			"dataset of the purpose is built with the new pseudonyms beside the one that stands, and swapped in place. The former\n" +
-			"key stays until trefoil key destroy; until then its pseudonyms can be made again.",
+			"A gateway and a trefoil dataset follow that run notice it within a second or two. What follows is built with the new\n" +
+			"pseudonyms beside what stands, and swapped in place; what does not follow is built by trefoil dataset build, or\n" +
+			"--rebuild. Until then sessions that are open go on, and new ones are refused. Where something else in purposes.yaml,\n" +
+			"catalogs or datasets changed as well, both go on as before and say so. The former key stays until trefoil key destroy;\n" +
+			"until then its pseudonyms can be made again.",
 		Example: "  trefoil key rotate research\n  trefoil key rotate research --rebuild",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {

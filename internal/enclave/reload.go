@@ -71,12 +71,12 @@ func (p *process) announceMode(ctx context.Context, r *Rules) error {
 	return nil
 }
 
-// reloads reads the configuration again at each hangup, and tokens.yaml when it changes,
-// until ctx ends.
+// reloads reads the configuration again at each hangup, tokens.yaml when it changes, and the
+// epochs of keys when purposes.yaml does, until ctx ends.
 func (p *process) reloads(ctx context.Context) {
 	tick := time.NewTicker(250 * time.Millisecond)
 	defer tick.Stop()
-	seen := stamp(p.config.Tokens)
+	seen, purposes := stamp(p.config.Tokens), stamp(p.config.Purposes)
 	for turn := 0; ; turn++ {
 		var err error
 		select {
@@ -86,12 +86,16 @@ func (p *process) reloads(ctx context.Context) {
 			}
 			return
 		case <-p.config.runtime.Hangup:
-			seen = stamp(p.config.Tokens)
+			seen, purposes = stamp(p.config.Tokens), stamp(p.config.Purposes)
 			err = p.reload(ctx)
 		case <-tick.C:
 			if now := stamp(p.config.Tokens); now != seen {
 				seen = now
 				err = p.reloadTokens(ctx)
+			}
+			if now := stamp(p.config.Purposes); now != purposes {
+				purposes = now
+				err = errors.Join(err, p.reloadEpochs(ctx))
 			}
 			if turn%40 == 39 {
 				err = errors.Join(err, p.tokens.flush())

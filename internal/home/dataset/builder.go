@@ -72,6 +72,14 @@ func Open(cfg Config) (*Builder, error) {
 	return b, nil
 }
 
+// Renewed is the builder with other purposes and definitions: keys have new epochs. What the old
+// one follows must have ended.
+func (b *Builder) Renewed(p *catalog.Purposes, definitions map[string]*trefoil.Definition) *Builder {
+	next := *b
+	next.cfg.Purposes, next.cfg.Definitions, next.hubs = p, definitions, &hubs{of: map[string]*hub{}}
+	return &next
+}
+
 // Define gives a dataset's definition and its hash, from its files alone.
 func (b *Builder) Define(name string) (*trefoil.Definition, string, error) {
 	ds := b.dataset(name)
