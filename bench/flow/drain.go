@@ -87,7 +87,14 @@ func (b *bench) drain(ctx context.Context, figure string, changes int64, sql str
 // subscribe makes the peer: PostgreSQL's own subscription of the same tables.
 func (b *bench) subscribe(ctx context.Context) error {
 	source, peer := b.source.SuperuserDSN("postgres"), b.peer.SuperuserDSN("postgres")
-	err := do(ctx, peer, "CREATE TABLE pgbench_accounts (aid int PRIMARY KEY, bid int, abalance int, filler char(84), country char(2) NOT NULL)",
+	version, err := count(ctx, peer, "SELECT current_setting('server_version_num')::int")
+	if err == nil && version >= 150000 { // as the steward of datasets has it
+		err = do(ctx, peer, "ALTER SYSTEM SET wal_compression = lz4", "SELECT pg_reload_conf()")
+	}
+	if err != nil {
+		return err
+	}
+	err = do(ctx, peer, "CREATE TABLE pgbench_accounts (aid int PRIMARY KEY, bid int, abalance int, filler char(84), country char(2) NOT NULL)",
 		"CREATE TABLE pgbench_tellers (tid int PRIMARY KEY, bid int, tbalance int, filler char(84))",
 		"CREATE TABLE pgbench_branches (bid int PRIMARY KEY, bbalance int, filler char(88))",
 		"CREATE TABLE pgbench_history (tid int, bid int, aid int, delta int, mtime timestamp, filler char(22), hid bigint PRIMARY KEY)",
