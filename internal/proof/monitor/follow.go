@@ -39,6 +39,8 @@ type follower struct {
 	headAt  time.Time // of the head that was kept last; the follower's alone
 	trouble string    // last error, "" after a good round
 	stuck   time.Time // since when the body at next cannot be had
+	failing time.Time // since when no round was good
+	stale   time.Time // since when the log serves less than it had cosigned
 }
 
 // sync asks the log once: checkpoint, new leaves, and the bodies not seen yet.
@@ -48,9 +50,10 @@ func (f *follower) sync(ctx context.Context, m *Monitor) error {
 	defer f.mu.Unlock()
 	if err != nil {
 		f.trouble = err.Error()
+		f.lasting(m, &f.failing, Finding{Rule: "log-withheld", Text: "the log has not been to be had for a long time: what was mirrored of it stays"})
 		return err
 	}
-	f.trouble, f.asked = "", m.now()
+	f.trouble, f.asked, f.failing = "", m.now(), time.Time{}
 	return nil
 }
 
@@ -75,6 +78,13 @@ func (f *follower) round(ctx context.Context, m *Monitor) error {
 	if err := f.extend(ctx, m, client, c, raw); err != nil {
 		return err
 	}
+	f.mu.Lock()
+	if c.Size >= f.witness.size() {
+		f.stale = time.Time{}
+	} else {
+		f.lasting(m, &f.stale, Finding{Rule: "stale-checkpoint", Evidence: string(raw), Text: "the log goes on serving an older checkpoint than it had cosigned"})
+	}
+	f.mu.Unlock()
 	if err := f.keepHead(m.dir, m.now()); err != nil {
 		return err
 	}
@@ -253,6 +263,19 @@ func (f *follower) take(m *Monitor, index uint64, leaf []byte, g fetched) error 
 		return nil
 	}
 	return m.mirrored(f.log, index, trefoil.LeafHash(leaf), body, rec)
+}
+
+// lasting makes x a finding once what it says has lasted for long. since is when it began; f.mu
+// is held.
+func (f *follower) lasting(m *Monitor, since *time.Time, x Finding) {
+	now := m.now()
+	if since.IsZero() {
+		*since = now
+	}
+	if now.Sub(*since) > 40*m.book().grace {
+		x.Origin = f.origin
+		m.finding(x)
+	}
 }
 
 // waiting makes a finding of a body that cannot be had for long.

@@ -56,6 +56,8 @@ type Totals struct {
 	Bytes     int64  `json:"release_bytes"`           // of all release records in the mirror
 	Permitted int64  `json:"permitted_release_bytes"` // of those permitted
 	Without   uint64 `json:"unpermitted"`             // records that say they went without a permit
+
+	Unreleased int64 `json:"permitted_bytes_not_released"` // by what the ends of sessions say: clients that went away
 }
 
 // state is everything the journal says, in memory. Its lock is held while an entry is both
@@ -131,6 +133,8 @@ func (s *state) apply(e *entry, at span, body func() ([]byte, error)) error {
 		return s.applyOrder(e, raw)
 	case entryRules:
 		s.applyRules(e)
+	case entryKey:
+		s.orders.used[e.Hash] = true
 	case entryHalt:
 		s.halt(halt{ID: e.Name, At: time.UnixMicro(e.At).UTC(), Reason: e.Note, Scope: &officers.Scope{All: true}})
 	case entryRevoked:
@@ -196,6 +200,7 @@ func (s *state) applySession(e *entry, log int, first, granted bool) {
 			return
 		}
 		x.closed = e.At / 1e6
+		s.totals[log].Unreleased += max(0, x.released-e.Bytes)
 		s.closed = append(s.closed, e.Session)
 	case !left:
 		return
