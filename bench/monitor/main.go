@@ -36,13 +36,17 @@ func main() {
 	flag.StringVar(&p.dir, "dir", "", "where to work; default a temporary directory")
 	flag.IntVar(&p.sessions, "sessions", p.sessions, "sessions of records")
 	flag.IntVar(&p.clients, "clients", p.clients, "clients that ask for permits at once")
+	valveAlone := flag.Bool("valve", false, "measure the valve, and nothing else")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if *records > 0 {
+	switch {
+	case *records > 0:
 		err = followFromZero(ctx, *records, p.dir)
-	} else {
+	case *valveAlone:
+		err = new(bench).valve(ctx, p)
+	default:
 		err = run(ctx, p)
 	}
 	if err != nil {
