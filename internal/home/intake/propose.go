@@ -22,6 +22,9 @@ func (w *work) catalog() *catalog.Catalog {
 	}
 	for _, t := range w.tables {
 		entry := catalog.Table{Table: t.name, Subject: t.subject, References: t.refs, Note: t.note}
+		if entry.Key = proposedKey(t); entry.Key != nil {
+			entry.Note = strings.TrimSpace(entry.Note + " Make sure that " + entry.Key[0] + " alone tells its rows apart, as key: says; the database does not.")
+		}
 		for _, c := range t.Columns {
 			g := t.guesses[c.Name]
 			entry.Columns = append(entry.Columns, catalog.Column{Name: c.Name, Type: c.Type, Base: standsOn(c), Category: g.category, Trait: g.trait, Domain: g.domain, Why: g.why})
