@@ -49,7 +49,10 @@ func (f *follower) loop(ctx context.Context) (err error) {
 	f.b.cfg.Logger.Info("dataset follows its source", "dataset", f.name, "position", position.String())
 	for {
 		start := time.Now()
-		if err := errors.Join(f.round(ctx), f.share(ctx)); err != nil {
+		if err := f.round(ctx); err != nil {
+			return err
+		}
+		if err := f.share(ctx); err != nil {
 			return err
 		}
 		f.every = min(max(2*time.Since(start), batchLeast), batchMost)

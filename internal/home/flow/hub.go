@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -40,14 +41,19 @@ type Hub struct {
 	turn chan struct{} // one joins at a time
 
 	mu      sync.Mutex
-	link    *link
-	serving []*Stream
+	now     *session // nil: nobody reads
 	places  map[string]*place
-	closing bool // the link's end is ours
 	joining bool
 	keeper  func() // ends it and waits; nil when none runs
+}
 
-	in intake // the receiver's own
+// session is one connection of a hub, and the streams that it serves: the sink of its link.
+type session struct {
+	hub     *Hub
+	link    *link
+	serving []*Stream
+	in      intake      // the receiver's own
+	closing atomic.Bool // its end is ours
 }
 
 // place is how far a stream has confirmed.
@@ -155,15 +161,19 @@ func (h *Hub) Forget(name string) {
 func (h *Hub) Idle() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.link == nil && !h.joining
+	return h.now == nil && !h.joining
 }
 
 // pause closes the link between two transactions of every stream.
 func (h *Hub) pause(ctx context.Context) error {
 	h.mu.Lock()
 	h.joining = true
+	was := h.now
 	h.mu.Unlock()
-	for !h.still() {
+	if was == nil {
+		return nil
+	}
+	for !was.still() {
 		select {
 		case <-ctx.Done():
 			h.mu.Lock()
@@ -175,36 +185,27 @@ func (h *Hub) pause(ctx context.Context) error {
 		}
 	}
 	h.mu.Lock()
-	l := h.link
-	h.link, h.closing = nil, true
-	serving := h.serving
+	h.now = nil
 	h.mu.Unlock()
-	if l != nil {
-		l.close()
-	}
-	for _, s := range serving {
+	was.closing.Store(true)
+	was.link.close()
+	for _, s := range was.serving {
 		s.resume()
 	}
-	h.mu.Lock()
-	h.closing = false
-	h.mu.Unlock()
 	return nil
 }
 
 // still makes every stream take in nothing more; false when one is in the middle of a
 // transaction, and then nothing has changed.
-func (h *Hub) still() bool {
-	h.mu.Lock()
-	serving := h.serving
-	h.mu.Unlock()
-	for _, s := range serving {
+func (e *session) still() bool {
+	for _, s := range e.serving {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.inPart && !s.off.Load() {
 			return false
 		}
 	}
-	for _, s := range serving {
+	for _, s := range e.serving {
 		s.paused = true
 		s.space.Broadcast()
 	}
@@ -220,36 +221,35 @@ func (s *Stream) resume() {
 
 // begin reads the slot for all streams that have not ended.
 func (h *Hub) begin(ctx context.Context) error {
-	h.mu.Lock()
-	h.serving = nil
+	e := &session{hub: h}
 	var start LSN
+	h.mu.Lock()
 	for _, p := range h.places {
 		if p.stream == nil || p.stream.off.Load() {
 			continue
 		}
-		if at := p.stream.Reached(); len(h.serving) == 0 || at < start {
+		if at := p.stream.Reached(); len(e.serving) == 0 || at < start {
 			start = at
 		}
-		h.serving = append(h.serving, p.stream)
+		e.serving = append(e.serving, p.stream)
 	}
-	serving := h.serving
-	h.in = intake{}
 	h.mu.Unlock()
-	if len(serving) == 0 {
+	if len(e.serving) == 0 {
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), h.cfg.Silence)
 	defer cancel()
-	l, err := open(ctx, Config{DSN: h.cfg.DSN, Slot: h.cfg.Slot, Publication: h.cfg.Publication, Start: start, Silence: h.cfg.Silence}, h)
+	l, err := open(ctx, Config{DSN: h.cfg.DSN, Slot: h.cfg.Slot, Publication: h.cfg.Publication, Start: start, Silence: h.cfg.Silence}, e)
 	if err != nil {
 		err = fmt.Errorf("open flow: %w", err)
-		for _, s := range serving {
+		for _, s := range e.serving {
 			s.fail(err)
 		}
 		return err
 	}
+	e.link = l
 	h.mu.Lock()
-	h.link = l
+	h.now = e
 	if h.keeper == nil {
 		for _, p := range h.places {
 			p.left = time.Now() // nothing was confirmed meanwhile
@@ -287,11 +287,12 @@ func (h *Hub) settle() {
 			return
 		}
 	}
-	l, stop := h.link, h.keeper
-	h.link, h.keeper, h.serving = nil, nil, nil
+	was, stop := h.now, h.keeper
+	h.now, h.keeper = nil, nil
 	h.mu.Unlock()
-	if l != nil {
-		l.close()
+	if was != nil {
+		was.closing.Store(true)
+		was.link.close()
 	}
 	if stop != nil {
 		stop()
@@ -302,30 +303,37 @@ func (h *Hub) settle() {
 func (h *Hub) nudge() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.link != nil {
-		h.link.status(true)
+	if h.now != nil {
+		h.now.link.status(true)
 	}
 }
 
-// message, advance, fail, positions and full are what the link needs: the hub is its sink.
-func (h *Hub) message(data []byte) error { return h.in.message(data, h.serving) }
+func (e *session) message(data []byte) error { return e.in.message(data, e.serving) }
 
-func (h *Hub) advance(to LSN) {
-	for _, s := range h.serving {
+func (e *session) advance(to LSN) {
+	for _, s := range e.serving {
 		s.advance(to)
 	}
 }
 
-func (h *Hub) fail(err error) {
-	h.mu.Lock()
-	ours, serving := h.closing, h.serving
-	h.mu.Unlock()
-	if ours || errors.Is(err, errPaused) {
+func (e *session) fail(err error) {
+	if e.closing.Load() || errors.Is(err, errPaused) {
 		return
 	}
-	for _, s := range serving {
+	for _, s := range e.serving {
 		s.fail(err)
 	}
+}
+
+func (e *session) positions() (reached, durable LSN) { return e.hub.positions() }
+
+func (e *session) full() bool {
+	for _, s := range e.serving {
+		if !s.off.Load() && s.full() {
+			return true
+		}
+	}
+	return false
 }
 
 func (h *Hub) positions() (reached, durable LSN) {
@@ -350,16 +358,4 @@ func (h *Hub) least() (reached, durable LSN) {
 		first = false
 	}
 	return durable, durable
-}
-
-func (h *Hub) full() bool {
-	h.mu.Lock()
-	serving := h.serving
-	h.mu.Unlock()
-	for _, s := range serving {
-		if !s.off.Load() && s.full() {
-			return true
-		}
-	}
-	return false
 }

@@ -37,7 +37,7 @@ func (h *Hub) keep() {
 func (h *Hub) burdens(now time.Time) []string {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.link == nil {
+	if h.now == nil {
 		return nil
 	}
 	h.least()
