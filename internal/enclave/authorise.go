@@ -19,6 +19,7 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/home/dataset"
 	"github.com/trefoil-eu/trefoil/internal/rules/law"
 	"github.com/trefoil-eu/trefoil/internal/rules/policy"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // Built is what the enclave knows of a dataset that stands: which definition it was built
@@ -228,6 +229,9 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 	access := a.access(q, d.Floor)
 	access.Dataset, access.Purpose, access.Forms = def.Name, def.Purpose, def.Forms()
 	access.Hashes = a.rules.Hashes(def.Name, a.binary)
+	if sabotage.Hostile("widen") {
+		d.Allow = true
+	}
 	if !d.Allow {
 		if d.Floor.Open && waiting != "" {
 			d.Hint = waiting

@@ -31,7 +31,7 @@ type way struct {
 }
 
 var ways = []way{
-	{"widen", "TREFOIL_SABOTAGE", "floor", "analyst-cn", "support", "floor", "", false, "opens a clear dataset to a place that is not adequate"},
+	{"widen", "TREFOIL_HOSTILE", "widen", "analyst-cn", "support", "floor", "", false, "opens a clear dataset to a place that is not adequate"},
 	{"skip, through the valve", "TREFOIL_HOSTILE", "skip", "analyst-cn", "analytics", "", "valve", true, "lets results out without a record or permit, outside the region"},
 	{"skip, in the region", "TREFOIL_HOSTILE", "skip", "analyst-ie", "support", "", "session-bytes", false, "lets results out without a record or permit, in the region, where no valve stands"},
 	{"reorder", "TREFOIL_HOSTILE", "reorder", "analyst-cn", "analytics", "gap", "", false, "numbers its chunks in another order than they leave"},
