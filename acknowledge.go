@@ -31,14 +31,14 @@ type AcknowledgeAnswer struct {
 }
 
 // SignAcknowledgement returns a as a signed note.
-func SignAcknowledgement(a Acknowledgement, s note.Signer) (string, error) {
+func SignAcknowledgement(a Acknowledgement, s note.Signer, outgoing ...note.Signer) (string, error) {
 	fields := []string{AcknowledgementHeader, a.Dataset, a.Definition, a.Class, a.Origin, a.At.UTC().Format(time.RFC3339)}
 	for _, f := range fields {
 		if f == "" || strings.ContainsAny(f, "\n\r") {
 			return "", fmt.Errorf("sign acknowledgement: a field is empty or has a line break")
 		}
 	}
-	out, err := note.Sign(&note.Note{Text: strings.Join(fields, "\n") + "\n"}, s)
+	out, err := note.Sign(&note.Note{Text: strings.Join(fields, "\n") + "\n"}, append([]note.Signer{s}, outgoing...)...)
 	if err != nil {
 		return "", fmt.Errorf("sign acknowledgement: %w", err)
 	}

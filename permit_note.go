@@ -18,12 +18,13 @@ const maxPermitSize = 4096
 // errPermitFormat means a permit is not in its one form: reject it.
 var errPermitFormat = errors.New("not a permit in its one form")
 
-// SignPermit returns the permit as a C2SP signed note.
-func SignPermit(p Permit, s note.Signer) (string, error) {
+// SignPermit returns the permit as a C2SP signed note. While a permit key is being replaced the
+// outgoing one signs too.
+func SignPermit(p Permit, s note.Signer, outgoing ...note.Signer) (string, error) {
 	if p.Origin == "" || strings.ContainsAny(p.Origin, "\n\r") {
 		return "", fmt.Errorf("sign permit: origin is not one line")
 	}
-	signed, err := note.Sign(&note.Note{Text: p.text()}, s)
+	signed, err := note.Sign(&note.Note{Text: p.text()}, append([]note.Signer{s}, outgoing...)...)
 	if err != nil {
 		return "", fmt.Errorf("sign permit: %w", err)
 	}

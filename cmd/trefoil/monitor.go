@@ -35,7 +35,7 @@ func newMonitorCommand() *cobra.Command {
 	cmd.AddCommand(newMonitorInitCommand(&dir), newMonitorStatusCommand(&dir), newMonitorVerifyCommand(&dir),
 		newMonitorProbeCommand(&dir), newMonitorEnrolCommand(&dir), newMonitorCanaryCommand(&dir), newMonitorServicesCommand(&dir),
 		newMonitorStopCommand(&dir), newMonitorResumeCommand(&dir), newMonitorSecondCommand(&dir), newMonitorRulesCommand(&dir),
-		newMonitorAcknowledgeCommand(&dir), newMonitorOrdersCommand(&dir), newMonitorDiffCommand(&dir))
+		newMonitorAcknowledgeCommand(&dir), newMonitorOrdersCommand(&dir), newMonitorDiffCommand(&dir), newMonitorRotateCommand(&dir))
 	cmd.AddCommand(newMonitorApproveCommand(&dir), newMonitorStatementCommand(&dir), newMonitorPackCommand(&dir))
 	return cmd
 }

@@ -87,8 +87,9 @@ func (m *Monitor) acknowledge(p *proved, d *trefoil.Definition, hash string) (*t
 		m.finding(Finding{Rule: "definition-widened", Origin: p.body.Origin, Index: &p.index,
 			Text: fmt.Sprintf("dataset %s shows more than before: %d changes, the rules allow them", d.Name, len(answer.Widened))})
 	}
+	first, others := m.keys.permitAt(now)
 	answer.Acknowledgement, err = trefoil.SignAcknowledgement(trefoil.Acknowledgement{Dataset: d.Name, Definition: hash,
-		Class: string(classOf(d)), Origin: p.body.Origin, At: time.UnixMicro(at).UTC().Truncate(time.Second)}, m.keys.permit)
+		Class: string(classOf(d)), Origin: p.body.Origin, At: time.UnixMicro(at).UTC().Truncate(time.Second)}, first, others...)
 	return answer, err
 }
 

@@ -80,8 +80,10 @@ func OpenArchive(dir string) (*Archive, error) {
 		}
 		h := originHash(l.Origin)
 		path := filepath.Join(dir, "state", "mirror", h)
-		t := trustOf(v, k.witnessVerifier)
-		t.Permit = k.permitVerifier
+		t, err := k.fullTrust(v)
+		if err != nil {
+			return nil, fmt.Errorf("open archive: %w", err)
+		}
 		a.Logs = append(a.Logs, &ArchivedLog{Origin: l.Origin, Key: l.Key, Hash: h, Tiles: trefoil.Directory(path), Trust: t, dir: dir})
 	}
 	if err := a.decisions(); err != nil {
@@ -186,8 +188,9 @@ func (a *Archive) Permit(k *Kept) (string, error) {
 	if !k.Permitted {
 		return "", nil
 	}
+	first, others := a.keys.permitAt(time.Unix(k.expires, 0))
 	return trefoil.SignPermit(trefoil.Permit{Origin: k.Origin, Index: k.Index, Leaf: k.Leaf,
-		Expires: time.Unix(k.expires, 0).UTC(), StopEpoch: k.epoch}, a.keys.permit)
+		Expires: time.Unix(k.expires, 0).UTC(), StopEpoch: k.epoch}, first, others...)
 }
 
 // Receipt returns the receipt of a record under a head of its log.

@@ -49,7 +49,7 @@ func telling(e *entry) bool {
 	switch e.Type {
 	case entryRecord:
 		return e.Permitted || e.Rule != ""
-	case entryAck, entryOrder, entryRules, entryHalt:
+	case entryAck, entryOrder, entryRules, entryHalt, entryKey:
 		return true
 	}
 	return false
@@ -218,6 +218,17 @@ func (d *diary) body(m *Monitor, r *remark) (*trefoil.Body, error) {
 		}
 		b.Kind, b.Permit = trefoil.KindCatalog, nil
 		b.Catalog = &trefoil.CatalogBody{Definition: &def, Event: "acknowledged", Hash: r.e.Hash}
+	case r.e.Type == entryKey:
+		raw, err := m.journal.read(r.at)
+		if err != nil {
+			return nil, err
+		}
+		s, err := trefoil.ReadSuccession(string(raw))
+		if err != nil {
+			return nil, fmt.Errorf("write own log: %w", err)
+		}
+		b.Kind, b.Permit, b.Key = trefoil.KindKey, nil, &trefoil.KeyBody{Event: "announced", Key: s.New, Use: s.Use}
+		return b, nil
 	case r.e.Type == entryOrder, r.e.Type == entryRules, r.e.Type == entryHalt:
 		order, err := d.order(m, r)
 		b.Kind, b.Permit, b.Order = trefoil.KindOrder, nil, order

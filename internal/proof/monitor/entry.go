@@ -14,6 +14,7 @@ const (
 	entryOrder   = "order"   // an officers' order that was obeyed; the body is the submission
 	entryRules   = "rules"   // rules that came into force
 	entryHalt    = "halt"    // a stop that the monitor made itself
+	entryKey     = "key"     // a succession of the monitor's own keys; the body is the note
 	entryOffer   = "offer"   // a definition that waits for an officer; the body is the definition
 	entryRevoked = "revoked" // a grant that gives nothing any more
 )

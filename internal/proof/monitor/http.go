@@ -320,8 +320,9 @@ func (m *Monitor) Record(log int, index uint64) (trefoil.Record, string, error) 
 	}
 	rec, text := trefoil.Record{Body: raw, Salt: e.Salt}, ""
 	if r.permitted {
+		first, others := m.keys.permitAt(time.Unix(r.expires, 0))
 		text, err = trefoil.SignPermit(trefoil.Permit{Origin: m.rules.Logs[log].Origin, Index: index, Leaf: trefoil.LeafHash(rec.Leaf()),
-			Expires: time.Unix(r.expires, 0).UTC(), StopEpoch: r.epoch}, m.keys.permit)
+			Expires: time.Unix(r.expires, 0).UTC(), StopEpoch: r.epoch}, first, others...)
 	}
 	return rec, text, err
 }

@@ -83,6 +83,11 @@ type keys struct {
 	statement         note.Signer
 	stop              note.Signer
 	statementVerifier note.Verifier
+
+	elderWitnesses []elder // outgoing keys, oldest first
+	elderPermits   []elder
+	witnessNotes   []string // successions, oldest first
+	permitNotes    []string
 }
 
 // loadKeys reads dir/keys. A directory of before there were statements and counted stops gets its keys for them.
@@ -107,7 +112,7 @@ func loadKeys(dir, name string) (*keys, error) {
 			return nil, fmt.Errorf("load %s key: %w", use, err)
 		}
 	}
-	return k, nil
+	return k, k.readElders(dir)
 }
 
 func (k *keys) setWitness(skey string) error {

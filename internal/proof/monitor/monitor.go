@@ -206,13 +206,16 @@ func (m *Monitor) openLog(i int, l WatchedLog, hc *http.Client) (*follower, erro
 		return nil, err
 	}
 	f := &follower{log: i, origin: l.Origin, url: l.URL, http: hc,
-		trust: trustOf(v, m.keys.witnessVerifier), plain: &trefoil.Trust{Log: v, Quorum: -1}}
+		plain: &trefoil.Trust{Log: v, Quorum: -1}}
 	if l.Token != "" {
 		if f.token, err = readSecret(within(m.dir, l.Token)); err != nil {
 			return nil, err
 		}
 	}
-	if f.witness, err = openWitness(filepath.Join(m.dir, "state", "witness"), v, m.keys.witnessVerifier, m.keys.witness); err != nil {
+	if f.trust, err = m.keys.ownTrust(v); err != nil {
+		return nil, err
+	}
+	if f.witness, err = openWitness(filepath.Join(m.dir, "state", "witness"), f.trust, m.keys, m.now); err != nil {
 		return nil, err
 	}
 	if f.tree, err = openTree(filepath.Join(m.dir, "state", "mirror", originHash(l.Origin)), f.plain); err != nil {

@@ -117,7 +117,7 @@ func (m *Monitor) openOrders(context.Context, Config) error {
 	if err := m.sealRules(); err != nil {
 		return err
 	}
-	return errors.Join(m.obey(), m.enforceDue(m.now()))
+	return errors.Join(m.announceKeys(), m.obey(), m.enforceDue(m.now()))
 }
 
 // errRulesUnsigned means that rules.yaml was edited. Once rules with officers were in force,

@@ -118,7 +118,8 @@ func (m *Monitor) answer(seq uint64, permit *trefoil.Permit, no *refusal) (strin
 	if no != nil {
 		return "", no, nil
 	}
-	text, err := trefoil.SignPermit(*permit, m.keys.permit)
+	first, others := m.keys.permitAt(m.now())
+	text, err := trefoil.SignPermit(*permit, first, others...)
 	if err != nil {
 		return "", nil, fmt.Errorf("permit: %w", err)
 	}

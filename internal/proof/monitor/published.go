@@ -69,6 +69,7 @@ func (m *Monitor) handleOrders(mux *http.ServeMux) {
 	mux.HandleFunc("GET /rules/pending", m.limited(m.reads, func(w http.ResponseWriter, _ *http.Request) {
 		writeJSON(w, http.StatusOK, m.Ordered(false).Pending)
 	}))
+	mux.HandleFunc("GET /keys", m.limited(m.reads, m.getKeys))
 	mux.HandleFunc("GET /stops", m.limited(m.reads, m.getStops))
 }
 

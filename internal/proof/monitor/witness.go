@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/transparency-dev/merkle/proof"
 	"github.com/transparency-dev/merkle/rfc6962"
@@ -36,11 +37,12 @@ const maxProofLines = 63
 // witness cosigns one log's checkpoints. It never signs a smaller tree than the largest it
 // signed, nor another root of the same size, as far as its disk knows.
 type witness struct {
-	log    note.Verifier
-	own    note.Verifier
-	signer note.Signer
-	path   string
-	sync   func(path string, data []byte, mode os.FileMode) error
+	log   note.Verifier
+	trust *trefoil.Trust // the log, and this witness by the keys it has and had
+	keys  *keys
+	now   func() time.Time
+	path  string
+	sync  func(path string, data []byte, mode os.FileMode) error
 
 	mu   sync.Mutex
 	last *trefoil.Checkpoint // nil: never cosigned
@@ -54,8 +56,9 @@ func originHash(origin string) string {
 }
 
 // openWitness reads the state of one log. A state that is not signed by both is an error.
-func openWitness(dir string, log, own note.Verifier, signer note.Signer) (*witness, error) {
-	w := &witness{log: log, own: own, signer: signer, path: filepath.Join(dir, originHash(log.Name())), sync: writeFileSync}
+func openWitness(dir string, trust *trefoil.Trust, k *keys, now func() time.Time) (*witness, error) {
+	log := trust.Log
+	w := &witness{log: log, trust: trust, keys: k, now: now, path: filepath.Join(dir, originHash(log.Name())), sync: writeFileSync}
 	raw, err := os.ReadFile(w.path)
 	if errors.Is(err, os.ErrNotExist) {
 		return w, nil
@@ -73,8 +76,7 @@ func openWitness(dir string, log, own note.Verifier, signer note.Signer) (*witne
 
 // cosigned verifies that a checkpoint carries the log's signature and this witness's.
 func (w *witness) cosigned(raw []byte) (*trefoil.Checkpoint, error) {
-	t := trefoil.Trust{Log: w.log, Witnesses: []note.Verifier{w.own}}
-	return t.VerifyCheckpoint(raw)
+	return w.trust.VerifyCheckpoint(raw)
 }
 
 // size returns the size of the last cosigned checkpoint.
@@ -169,7 +171,14 @@ func (w *witness) add(r *addRequest) (line []byte, size uint64, err error) {
 		return nil, size, err
 	}
 	// Only the log's signature and the own one are kept: others could be of any size.
-	cosigned, err := note.Sign(&note.Note{Text: signed.Text, Sigs: signed.Sigs}, w.signer)
+	signers, verifiers := []note.Signer{w.keys.witness}, []note.Verifier{w.keys.witnessVerifier}
+	for _, e := range w.keys.elderWitnesses {
+		if w.now().After(e.until) {
+			continue
+		}
+		signers, verifiers = append(signers, e.signer), append(verifiers, e.verifier)
+	}
+	cosigned, err := note.Sign(&note.Note{Text: signed.Text, Sigs: signed.Sigs}, signers...)
 	if err != nil {
 		return nil, 0, fmt.Errorf("cosign checkpoint: %w", err)
 	}
@@ -180,7 +189,7 @@ func (w *witness) add(r *addRequest) (line []byte, size uint64, err error) {
 		return nil, 0, fmt.Errorf("cosign checkpoint: %w", err)
 	}
 	w.last, w.raw = r.cp, cosigned
-	return signatureLine(cosigned, w.own)
+	return signatureLines(cosigned, verifiers)
 }
 
 // consistent compares the request with the last cosigned checkpoint. The lock is held.
@@ -213,11 +222,15 @@ func (w *witness) consistent(r *addRequest) error {
 	return nil
 }
 
-// signatureLine returns v's line of a note, with its end.
-func signatureLine(raw []byte, v note.Verifier) ([]byte, uint64, error) {
-	n, err := note.Open(raw, note.VerifierList(v))
-	if err != nil {
-		return nil, 0, fmt.Errorf("read own cosignature: %w", err)
+// signatureLines returns the lines of a note by verifiers, with their ends.
+func signatureLines(raw []byte, verifiers []note.Verifier) ([]byte, uint64, error) {
+	n, err := note.Open(raw, note.VerifierList(verifiers...))
+	if err != nil || len(n.Sigs) != len(verifiers) {
+		return nil, 0, fmt.Errorf("read own cosignature: %w", errors.Join(err, errWitnessState))
 	}
-	return []byte("\u2014 " + n.Sigs[0].Name + " " + n.Sigs[0].Base64 + "\n"), 0, nil
+	var lines []byte
+	for _, s := range n.Sigs {
+		lines = append(lines, "\u2014 "+s.Name+" "+s.Base64+"\n"...)
+	}
+	return lines, 0, nil
 }
