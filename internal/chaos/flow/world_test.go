@@ -25,7 +25,7 @@ import (
 const (
 	readerPassword  = "reader-of-tests"
 	stewardPassword = "steward-of-tests"
-	patience        = 90 * time.Second
+	patience        = 3 * time.Minute
 )
 
 // world is a source, two dataset clusters, and a process that keeps datasets between them.
@@ -33,7 +33,7 @@ type world struct {
 	t               *testing.T
 	source          *pgtest.Cluster
 	inside, outside *pgtest.Cluster
-	dir             string
+	dir, bin        string
 	settings        settings
 	followed        *dataset.Builder // looks at what the process keeps
 	orders          string           // the file of the failpoints' order
@@ -56,14 +56,14 @@ func within(t *testing.T, d time.Duration) context.Context {
 }
 
 // begin starts the servers, fills the source, and makes the settings of the follower.
-func begin(t *testing.T, statements string) *world {
+func begin(t *testing.T, statements, bin string) *world {
 	t.Helper()
-	w := &world{t: t, dir: t.TempDir()}
+	w := &world{t: t, dir: t.TempDir(), bin: bin}
 	if err := os.MkdirAll(filepath.Join(w.dir, "spill"), 0o700); err != nil {
 		t.Fatal(err)
 	}
 	w.orders = filepath.Join(w.dir, "order")
-	w.source = pgtest.Private(t, pgtest.WithSetting("wal_level", "logical"), pgtest.WithSetting("synchronous_commit", "on"),
+	w.source = pgtest.Private(t, pgtest.WithBin(bin), pgtest.WithSetting("wal_level", "logical"), pgtest.WithSetting("synchronous_commit", "on"),
 		pgtest.WithSetting("max_prepared_transactions", "20"), pgtest.WithSetting("max_wal_senders", "20"), pgtest.WithSetting("max_replication_slots", "20"),
 		pgtest.WithSetting("max_slot_wal_keep_size", "4GB"), pgtest.WithSetting("shared_buffers", "64MB"), pgtest.WithSetting("log_min_messages", "fatal"))
 	w.inside = w.datasets()
@@ -98,7 +98,7 @@ func begin(t *testing.T, statements string) *world {
 
 // datasets starts a dataset cluster, smaller than a real one.
 func (w *world) datasets() *pgtest.Cluster {
-	opts := []pgtest.Option{pgtest.WithAccess(postgres.DatasetAccess())}
+	opts := []pgtest.Option{pgtest.WithBin(w.bin), pgtest.WithAccess(postgres.DatasetAccess())}
 	for k, v := range postgres.DatasetSettings() {
 		opts = append(opts, pgtest.WithSetting(k, v))
 	}
