@@ -118,3 +118,29 @@ func TestAnotherStatementInThePipelineOfTheApprovedOne(t *testing.T) {
 		t.Errorf("%d bytes were released", end.Released)
 	}
 }
+
+// TestGrantEndsUnderAnOpenCursor: a cursor of the protocol is open and half read when the grant
+// behind the session ends. What was not released by then never is.
+func TestGrantEndsUnderAnOpenCursor(t *testing.T) {
+	d := openDoor(t, nil)
+	conn := d.must(pgx.QueryExecModeSimpleProtocol)
+	ctx := ctxFor(t)
+	for _, text := range []string{"BEGIN", "DECLARE c CURSOR FOR SELECT secret FROM person", "FETCH 10 FROM c"} {
+		if _, err := conn.Exec(ctx, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, _ := d.last()
+	s.Stop(Revoked)
+	end := d.log.end(t)
+	if end.Outcome != "revoked" {
+		t.Errorf("the session ended as %s", end.Outcome)
+	}
+	before := len(d.log.releases())
+	if tag, err := conn.Exec(ctx, "FETCH ALL FROM c"); err == nil {
+		t.Errorf("the cursor goes on: %s", tag)
+	}
+	if e := d.balance(); e.Released != end.Released || len(d.log.releases()) != before {
+		t.Error("rows left after the grant's end")
+	}
+}
