@@ -33,7 +33,7 @@ func TestBuildingFollowingAndBuildingAgainAreNoAlarm(t *testing.T) {
 			t.Fatal("the dataset does not follow")
 		}
 	}
-	w.source.Exec(t, w.source.SuperuserDSN("app"), "UPDATE person SET email = 'x' || id")
+	w.source.Exec(t, w.source.SuperuserDSN(w.app), "UPDATE person SET email = 'x' || id")
 	w.quiet("following")
 	stop()
 	done := make(chan struct{})
@@ -71,7 +71,7 @@ func TestWhatIsAddedByHandIsFoundAtTheNextLook(t *testing.T) {
 	w.enrol(ours...)
 	w.build()
 	w.quiet("built")
-	inside, cluster, source := w.target.SuperuserDSN(w.name), w.target.SuperuserDSN("postgres"), w.source.SuperuserDSN("app")
+	inside, cluster, source := w.target.SuperuserDSN(w.name), w.target.SuperuserDSN("postgres"), w.source.SuperuserDSN(w.app)
 	for _, c := range []struct{ what, topic, dsn, do, undo string }{
 		{"a table added by hand", "relation", inside, "CREATE TABLE public.copy AS SELECT 1 AS n", "DROP TABLE public.copy"},
 		{"a column added by hand", "column", inside, "ALTER TABLE public.person ADD COLUMN phone text", "ALTER TABLE public.person DROP COLUMN phone"},
@@ -91,14 +91,14 @@ func TestWhatIsAddedByHandIsFoundAtTheNextLook(t *testing.T) {
 		{"values finer than their form", "value", inside, "UPDATE public.person SET born = born + 3", "UPDATE public.person SET born = born - 3"},
 		{"a sampler that says yes", "function", inside, "ALTER FUNCTION trefoil_info.off_form RENAME TO off", "ALTER FUNCTION trefoil_info.off RENAME TO off_form"},
 		{"a right to read", "grant", inside, "GRANT SELECT ON public.person TO PUBLIC", "REVOKE SELECT ON public.person FROM PUBLIC"},
-		{"a door for everybody", "database-grant", inside, "GRANT CONNECT ON DATABASE research TO PUBLIC", "REVOKE CONNECT ON DATABASE research FROM PUBLIC"},
+		{"a door for everybody", "database-grant", inside, "GRANT CONNECT ON DATABASE " + w.name + " TO PUBLIC", "REVOKE CONNECT ON DATABASE " + w.name + " FROM PUBLIC"},
 		{"a type that carries text", "type", inside, "CREATE TYPE public.notes AS ENUM ('a')", "DROP TYPE public.notes"},
 		{"a role added by hand", "role", cluster, "CREATE ROLE mole LOGIN", "DROP ROLE mole"},
 		{"a principal made an owner", "member", cluster, "CREATE ROLE mole LOGIN IN ROLE trefoil_principals, trefoil_owner", "DROP ROLE mole"},
 		{"a superuser", "role", cluster, "CREATE ROLE root LOGIN SUPERUSER", "DROP ROLE root"},
 		{"a database added by hand", "database", cluster, "CREATE DATABASE stash", "DROP DATABASE stash"},
 		{"a dataset that nobody published", "database", cluster, "CREATE DATABASE stash OWNER trefoil_owner", "DROP DATABASE stash"},
-		{"a dataset that the probe may not enter", "blind", cluster, "REVOKE CONNECT ON DATABASE research FROM trefoil_probe", "GRANT CONNECT ON DATABASE research TO trefoil_probe"},
+		{"a dataset that the probe may not enter", "blind", cluster, "REVOKE CONNECT ON DATABASE " + w.name + " FROM trefoil_probe", "GRANT CONNECT ON DATABASE " + w.name + " TO trefoil_probe"},
 		{"a slot that is no dataset's", "slot", source, "SELECT pg_create_physical_replication_slot('away')", "SELECT pg_drop_replication_slot('away')"},
 		{"a slot that pretends to be a dataset's", "slot", source, "SELECT pg_create_logical_replication_slot('trefoil_research_00000000', 'pgoutput')", "SELECT pg_drop_replication_slot('trefoil_research_00000000')"},
 		{"a subscription", "subscription", source, "CREATE SUBSCRIPTION away CONNECTION 'host=192.0.2.1' PUBLICATION p WITH (connect = false)", "ALTER SUBSCRIPTION away SET (slot_name = NONE); DROP SUBSCRIPTION away"},
@@ -162,7 +162,7 @@ func (w *world) settle(what string) {
 
 // blind takes the probe's function away: not being able to ask is found.
 func (w *world) blind() {
-	w.source.Exec(w.t, w.source.SuperuserDSN("app"), "DROP FUNCTION trefoil_probe.facts()")
+	w.source.Exec(w.t, w.source.SuperuserDSN(w.app), "DROP FUNCTION trefoil_probe.facts()")
 	w.found("a probe that cannot ask", "blind")
 }
 
@@ -216,14 +216,14 @@ func TestADifferenceStaysOneIncidentWhileItLasts(t *testing.T) {
 func TestTheProbesLoginReadsNoValueAndNoStatement(t *testing.T) {
 	w := newWorld(t)
 	w.build()
-	other := w.source.Connect(t, w.source.SuperuserDSN("app"))
+	other := w.source.Connect(t, w.source.SuperuserDSN(w.app))
 	if _, err := other.Exec(within(t, time.Minute), "SELECT 'a literal of somebody'"); err != nil {
 		t.Fatal(err)
 	}
-	w.source.Exec(t, w.source.SuperuserDSN("app"), "CREATE SUBSCRIPTION away CONNECTION 'host=192.0.2.1 password=hidden' PUBLICATION p WITH (connect = false)")
-	w.source.Exec(t, w.source.SuperuserDSN("app"), "CREATE EXTENSION postgres_fdw")
-	w.source.Exec(t, w.source.SuperuserDSN("app"), "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.7', sslkey 'hidden')")
-	conn := w.source.Connect(t, w.source.SocketDSN("trefoil_probe", probePassword, "app"))
+	w.source.Exec(t, w.source.SuperuserDSN(w.app), "CREATE SUBSCRIPTION away CONNECTION 'host=192.0.2.1 password=hidden' PUBLICATION p WITH (connect = false)")
+	w.source.Exec(t, w.source.SuperuserDSN(w.app), "CREATE EXTENSION postgres_fdw")
+	w.source.Exec(t, w.source.SuperuserDSN(w.app), "CREATE SERVER far FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '192.0.2.7', sslkey 'hidden')")
+	conn := w.source.Connect(t, w.source.SocketDSN("trefoil_probe", probePassword, w.app))
 	for _, sql := range []string{"SELECT * FROM person", "SELECT subconninfo FROM pg_subscription", "SELECT * FROM pg_hba_file_rules", "SELECT * FROM pg_authid",
 		"SET ROLE trefoil_probe_owner", "SET ROLE postgres", "SELECT pg_read_file('PG_VERSION')", "CREATE TABLE public.x (n int)"} {
 		if _, err := conn.Exec(within(t, time.Minute), sql); err == nil {
@@ -251,4 +251,5 @@ func TestTheProbesLoginReadsNoValueAndNoStatement(t *testing.T) {
 	}
 	w.round()
 	w.secrets("hidden", "a literal")
+	w.run(w.source.SuperuserDSN(w.app), "ALTER SUBSCRIPTION away SET (slot_name = NONE); DROP SUBSCRIPTION away")
 }

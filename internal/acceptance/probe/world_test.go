@@ -112,24 +112,33 @@ func (w *world) Record(_ context.Context, b trefoil.CatalogBody) error {
 	return nil
 }
 
+// serial numbers the tests' databases.
+var serial int
+
 func newWorld(t *testing.T) *world {
-	w := &world{t: t, dir: t.TempDir(), name: "research", defined: monitor.Definitions{}, now: time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)}
+	t.Helper()
+	serial++
+	w := &world{t: t, dir: t.TempDir(), name: fmt.Sprintf("research%d", serial), app: fmt.Sprintf("app%d", serial), defined: monitor.Definitions{}, now: time.Date(2026, 11, 22, 8, 0, 0, 0, time.UTC)}
 	opts := []pgtest.Option{pgtest.WithAccess(postgres.DatasetAccess()), pgtest.WithSetting("shared_buffers", "64MB")}
 	settings := postgres.DatasetSettings()
 	settings["shared_buffers"] = "64MB"
 	for k, v := range settings {
 		opts = append(opts, pgtest.WithSetting(k, v))
 	}
-	w.source, w.target = pgtest.Private(t, pgtest.WithSetting("archive_mode", "on")), pgtest.Private(t, opts...)
-	ctx := within(t, 2*time.Minute)
-	if err := postgres.PrepareDatasetCluster(ctx, w.target.Cluster, stewardPassword); err != nil {
-		t.Fatal(err)
+	w.source, w.target = pgtest.Start(t, pgtest.WithSetting("archive_mode", "on")), pgtest.Start(t, opts...)
+	if serial == 1 { // these tests share two servers, and are not parallel
+		if err := postgres.PrepareDatasetCluster(within(t, 2*time.Minute), w.target.Cluster, stewardPassword); err != nil {
+			t.Fatal(err)
+		}
+		w.install(w.target, "postgres")
 	}
-	w.app = "app"
-	w.source.Exec(t, w.source.SuperuserDSN("postgres"), "CREATE DATABASE app")
-	w.source.Exec(t, w.source.SuperuserDSN("app"), platform)
-	w.install(w.source, "app")
-	w.install(w.target, "postgres")
+	w.source.Exec(t, w.source.SuperuserDSN("postgres"), "CREATE DATABASE "+w.app)
+	w.source.Exec(t, w.source.SuperuserDSN(w.app), platform)
+	w.install(w.source, w.app)
+	t.Cleanup(func() {
+		w.target.Exec(t, w.target.SuperuserDSN("postgres"), "DROP DATABASE IF EXISTS "+w.name+" WITH (FORCE)", "DROP ROLE IF EXISTS dataset_"+w.name, "DROP ROLE IF EXISTS chen")
+		w.source.Exec(t, w.source.SuperuserDSN("postgres"), "DROP DATABASE IF EXISTS "+w.app+" WITH (FORCE)")
+	})
 	w.builder(platformDatasets)
 	w.probe()
 	return w
@@ -138,6 +147,9 @@ func newWorld(t *testing.T) *world {
 func (w *world) install(c *pgtest.Cluster, database string) {
 	w.t.Helper()
 	for _, s := range install.Statements(database, "") {
+		if strings.HasPrefix(s, "CREATE ROLE ") && serial > 1 {
+			continue // of the whole server
+		}
 		w.source.Exec(w.t, c.SuperuserDSN(database), s)
 	}
 	w.source.Exec(w.t, c.SuperuserDSN(database), "ALTER ROLE "+install.Role+" PASSWORD '"+probePassword+"'")
@@ -149,14 +161,14 @@ func (w *world) builder(datasets string) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	ds, _, err := catalog.ParseDatasets("datasets.yaml", []byte(datasets))
+	ds, _, err := catalog.ParseDatasets("datasets.yaml", []byte(strings.ReplaceAll(datasets, "name: research\n", "name: "+w.name+"\n")))
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	steward := w.target.SocketDSN(postgres.StewardRole, stewardPassword, "postgres")
 	w.b, err = dataset.Open(dataset.Config{Catalogs: []*catalog.Catalog{c}, Datasets: ds, Exporter: "IE", Recorder: w,
 		Purposes: &catalog.Purposes{Version: 1, Purposes: []catalog.Purpose{{Name: "research", Basis: "GDPR art. 6(1)(f)", Epoch: 1}}},
-		Sources:  map[string]string{"app": w.source.SuperuserDSN("app")}, Clusters: map[string]string{"inside": steward, "outside": steward},
+		Sources:  map[string]string{"app": w.source.SuperuserDSN(w.app)}, Clusters: map[string]string{"inside": steward, "outside": steward},
 		PseudonymKey: filepath.Join(w.dir, "pseudonyms.key"), DigestKey: filepath.Join(w.dir, "digests.key"), SubjectDir: w.dir, SpillDir: w.dir,
 		SweepWait: 200 * time.Millisecond})
 	if err != nil {
@@ -174,7 +186,7 @@ func (w *world) probe() {
 	if w.key, err = note.NewSigner(skey); err != nil {
 		w.t.Fatal(err)
 	}
-	src, dst := w.source.SocketDSN(install.Role, "", "app"), w.target.SocketDSN(install.Role, "", "postgres")
+	src, dst := w.source.SocketDSN(install.Role, "", w.app), w.target.SocketDSN(install.Role, "", "postgres")
 	text := fmt.Sprintf("version: 1\nsample: 30s\nofficers: [%q]\ntargets:\n  - {name: platform, kind: source, dsn: %q}\n  - {name: inside, kind: datasets, cluster: inside, dsn: %q}\n",
 		vkey, src, dst)
 	if w.s, err = probe.ParseSettings("probe.yaml", []byte(text)); err != nil {
@@ -303,7 +315,7 @@ func (w *world) follow() (stop func()) {
 	}
 	w.t.Cleanup(func() {
 		stop()
-		conn := w.source.Connect(w.t, w.source.SuperuserDSN("app"))
+		conn := w.source.Connect(w.t, w.source.SuperuserDSN(w.app))
 		if err := flow.DropSlot(within(w.t, time.Minute), conn, flow.SlotName(w.name)); err != nil {
 			w.t.Error(err)
 		}

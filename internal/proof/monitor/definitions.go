@@ -1,8 +1,10 @@
 package monitor
 
 import (
+	"errors"
 	"fmt"
 	"maps"
+	"os"
 	"slices"
 
 	"github.com/trefoil-eu/trefoil"
@@ -51,6 +53,9 @@ func (m *Monitor) Definitions() Definitions {
 // It changes nothing, and may run beside the monitor.
 func ReadDefinitions(dir string) (Definitions, error) {
 	all, err := Records(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return Definitions{}, nil // it has never run: nothing is published
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read published definitions: %w", err)
 	}
