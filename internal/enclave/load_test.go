@@ -34,6 +34,8 @@ func change(t *testing.T, old, replacement string) error {
 
 func TestLoadSaysWhereAndWhat(t *testing.T) {
 	for _, c := range []struct{ old, replacement, want string }{
+		{"gateway: {", "gateway: {valve: {listen: '127.0.0.1:6543', key: k, secrets: {directory: d}}, ", "needs directory and key"},
+		{"gateway: {", "gateway: {valve: {listen: '127.0.0.1:6543', key: k, secrets: {directory: d, key: s, days: -1}}, ", "at most 3650"},
 		{"name: small", "nane: small", "nane"},
 		{"version: 1", "version: 2", "version 2 is not known"},
 		{"entity: shop-cn", "entity: shop-kp", `entity "shop-kp" is not listed`},

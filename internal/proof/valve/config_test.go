@@ -1,6 +1,7 @@
 package valve
 
 import (
+	"log/slog"
 	"math"
 	"os"
 	"path/filepath"
@@ -13,7 +14,7 @@ import (
 func TestLoad(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "valve.yaml")
-	good := "version: 1\nlisten: 127.0.0.1:5432\ngateway: 127.0.0.1:6432\nkey: key\nmonitor: { url: http://127.0.0.1:7480, token: token }\nlimits: { hold: 5s }\n"
+	good := "version: 1\nlisten: 127.0.0.1:5432\ngateway: 127.0.0.1:6432\nkey: key\nmonitor: { url: http://127.0.0.1:7480, token: token }\nlimits: { hold: 5s }\nkeep: { directory: ciphertext, days: 7 }\n"
 	for name, data := range map[string]string{path: good, filepath.Join(dir, "key"): strings.Repeat("k", 32) + "\n", filepath.Join(dir, "token"): "t\n"} {
 		if err := os.WriteFile(name, []byte(data), 0o600); err != nil {
 			t.Fatal(err)
@@ -26,12 +27,15 @@ func TestLoad(t *testing.T) {
 	if c, err := f.Config(); err != nil || c.Token != "t" || len(c.Key) != 32 || c.Limits.Hold.Seconds() != 5 {
 		t.Errorf("got %+v, %v", c, err)
 	}
-	bad := strings.NewReplacer("version: 1", "version: 2", "127.0.0.1:5432", "5432", "http:", "ftp:", "token: token", "tokens: token", "5s", "soon").Replace(good)
+	if s, err := f.Store(slog.New(slog.DiscardHandler)); err != nil || s == nil || s.Directory() != filepath.Join(dir, "ciphertext") {
+		t.Errorf("the store of ciphertext: %v, %v", s, err)
+	}
+	bad := strings.NewReplacer("version: 1", "version: 2", "127.0.0.1:5432", "5432", "http:", "ftp:", "token: token", "tokens: token", "5s", "soon", "days: 7", "days: -7").Replace(good)
 	if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	_, err = Load(path)
-	for _, want := range []string{":1:", "listen", "monitor.url", "tokens", "limits.hold"} {
+	for _, want := range []string{":1:", "listen", "monitor.url", "tokens", "limits.hold", "keep.days"} {
 		if err == nil || !strings.Contains(err.Error(), want) && !strings.Contains(err.Error(), "must be host:port") {
 			t.Errorf("error %v does not name %s", err, want)
 		}
