@@ -198,3 +198,25 @@ func TestStopsOfAPart(t *testing.T) {
 		}
 	}
 }
+
+// TestStopOfOthersLeavesLongSessionsTheirs: it voids all permits, and the start of a session that
+// has been open for hours is permitted again.
+func TestStopOfOthersLeavesLongSessionsTheirs(t *testing.T) {
+	w := newWorld(t)
+	cn, ie := analyticsDefinition(), supportDefinition()
+	w.acknowledged(cn, ie)
+	_, _, start := w.ask(w.start(w.access("chen", cn)))
+	_, _, other := w.ask(w.start(w.access("aoife", ie)))
+	w.clock.add(5 * time.Hour)
+	w.stopPart(officers.Scope{Principals: []string{"aoife"}})
+	text, no, err := w.m.Permit(t.Context(), start)
+	if err != nil || no != nil {
+		t.Fatalf("%s, %v", show(no), err)
+	}
+	if p, err := trefoil.OpenPermit(text, w.trust.Permit); err != nil || p.StopEpoch != 1 {
+		t.Errorf("permit %+v, %v", p, err)
+	}
+	if _, no, err := w.m.Permit(t.Context(), other); err != nil || no == nil || no.Rule != ruleStopped {
+		t.Errorf("%s, %v", show(no), err)
+	}
+}

@@ -91,9 +91,15 @@ func (m *Monitor) Permit(ctx context.Context, r *trefoil.PermitRequest) (string,
 	now := m.now()
 	deadline := time.NewTimer(predecessorWait)
 	defer deadline.Stop()
+	by := m.book()
 	zone, no := m.judge(p, r.Evidence, now)
 	for late := false; ; {
-		seq, permit, refused, wait := m.decide(p, zone, no, now, late)
+		if other := m.rulesChanged(by); other != nil { // nothing is decided by rules that no longer count
+			by = other
+			zone, no = m.judge(p, r.Evidence, now)
+			continue
+		}
+		seq, permit, refused, wait := m.decide(p, by, zone, no, now, late)
 		if wait == nil {
 			return m.answer(seq, permit, refused)
 		}
@@ -105,6 +111,14 @@ func (m *Monitor) Permit(ctx context.Context, r *trefoil.PermitRequest) (string,
 			return "", nil, fmt.Errorf("wait for the chunk before: %w", ctx.Err())
 		}
 	}
+}
+
+// rulesChanged returns the rules in force if they are others than by.
+func (m *Monitor) rulesChanged(by *book) *book {
+	if now := m.book(); now != by {
+		return now
+	}
+	return nil
 }
 
 // answer waits until the decision is on disk, then signs.
@@ -201,10 +215,15 @@ func (m *Monitor) revoked(id string) bool {
 // decide puts the record in its session's chain and appends the decision to the journal, in
 // one step. A non-nil channel means: the chunk before is not decided yet; ask again when it
 // closes, or with late when it takes too long.
-func (m *Monitor) decide(p *proved, zone law.Zone, no *refusal, now time.Time, late bool) (uint64, *trefoil.Permit, *refusal, <-chan struct{}) {
+func (m *Monitor) decide(p *proved, by *book, zone law.Zone, no *refusal, now time.Time, late bool) (uint64, *trefoil.Permit, *refusal, <-chan struct{}) {
 	s := m.state
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if m.rulesChanged(by) != nil {
+		again := make(chan struct{})
+		close(again)
+		return 0, nil, nil, again
+	}
 	e := recordEntry(p.body, p.index, p.leaf, p.salt, now)
 	known := s.records.get(p.key())
 	stopped := m.stopOf(p.body, now)
