@@ -115,9 +115,9 @@ func (h *house) play(ctx context.Context, x way) outcome {
 		h.t.Errorf("the client heard %v", heard)
 	}
 	if x.finding != "" {
-		for h.findings(ctx)[x.finding] <= before[x.finding] {
-			if ctx.Err() != nil {
-				h.t.Fatalf("no finding %s", x.finding)
+		for end := time.Now().Add(time.Minute); h.findings(ctx)[x.finding] <= before[x.finding]; {
+			if time.Now().After(end) {
+				h.t.Fatalf("no finding %s; the client got %d bytes and heard %v", x.finding, o.got, heard)
 			}
 			time.Sleep(50 * time.Millisecond)
 		}

@@ -78,10 +78,12 @@ func tampered(t *testing.T, dir string) {
 			altered := bytes.Clone(data)
 			altered[len(data)/2] ^= 1
 			alter("one byte of "+name+" flipped", name, altered)
-			alter(name+" cut", name, data[:len(data)-1])
 		}
 		alter(name+" removed", name, nil)
-		alter("a byte after "+name, name, append(bytes.Clone(data), '\n'))
+		if !strings.HasPrefix(name, "receipts/") { // one of each sort is enough of what follows
+			alter(name+" cut", name, data[:len(data)-min(1, len(data))])
+			alter("a byte after "+name, name, append(bytes.Clone(data), '\n'))
+		}
 	}
 	for _, added := range []string{"note.txt", "receipts/x/99", "own/more", "zzz", ".hidden", "Ä"} {
 		alter(added+" added", added, []byte("x"))
@@ -228,7 +230,7 @@ func tamperedZip(t *testing.T, path string) {
 		}
 		return copied(z, f)
 	}))
-	for at := 0; at < len(honest); at += len(honest)/150 + 1 { // never another error than a refusal, never a fault
+	for at := 0; at < len(honest); at += len(honest)/40 + 1 { // never another error than a refusal, never a fault
 		altered := bytes.Clone(honest)
 		altered[at] ^= 0x41
 		out := filepath.Join(t.TempDir(), "p.zip")

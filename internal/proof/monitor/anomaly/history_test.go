@@ -73,7 +73,7 @@ func (h *history) sorted() []Record {
 }
 
 // ordinary generates days of people who do their work: analysts, support agents, dashboards
-// that ask every quarter of an hour by day and night, and somebody on call at weekends.
+// that ask every half hour by day and night, and somebody on call at weekends.
 func ordinary(seed uint64, people, days int) *history {
 	h := &history{rng: rand.New(rand.NewPCG(seed, 1))}
 	for i := range people {
@@ -144,7 +144,7 @@ func (h *history) agent(s *staff, day time.Time) {
 }
 
 func (h *history) dashboard(s *staff, day time.Time) {
-	for at := day; at.Before(day.AddDate(0, 0, 1)); at = at.Add(15 * time.Minute) {
+	for at := day; at.Before(day.AddDate(0, 0, 1)); at = at.Add(30 * time.Minute) {
 		for i := range 4 {
 			h.look(s, at.Add(time.Duration(i)*time.Second), s.purposes[i%2], fmt.Sprintf("%016x", 900+i), 1)
 		}
