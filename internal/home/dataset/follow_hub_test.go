@@ -139,6 +139,7 @@ func (f *fixture) built(names ...string) string {
 // would give, the one that joined late too; a dataset that is dropped frees its place, and the
 // last one the slot.
 func TestDatasetsOfOneSourceShareASlot(t *testing.T) {
+	t.Parallel()
 	f, conn, names := couple(t)
 	f.keep(names[0])
 	f.fresh(conn, names[0])
@@ -178,6 +179,7 @@ func TestDatasetsOfOneSourceShareASlot(t *testing.T) {
 // One that does not come back is given a slot of its own; the other goes on, and the source
 // keeps its log for whom it must. It returns from there, and shares again.
 func TestADatasetThatIsAwayHoldsNoOther(t *testing.T) {
+	t.Parallel()
 	f, conn, names := couple(t)
 	hub := f.b.hubOf("app", f.dsn)
 	hub.flow = flow.NewHub(flow.HubConfig{DSN: f.dsn, Slot: hub.slot, Publication: publication, Leave: hub.part, Grace: time.Millisecond, Logger: f.b.cfg.Logger})
@@ -213,6 +215,7 @@ func TestADatasetThatIsAwayHoldsNoOther(t *testing.T) {
 
 // A dataset whose cluster's session hangs stops, and the other does not.
 func TestADatasetThatIsHeldHoldsNoOther(t *testing.T) {
+	t.Parallel()
 	f, conn, names := couple(t)
 	f.keep(names[0])
 	f.keep(names[1])
@@ -246,6 +249,7 @@ func TestADatasetThatIsHeldHoldsNoOther(t *testing.T) {
 
 // The connection that both read by is cut again and again: both go on from where they were.
 func TestCuttingTheSharedConnectionLosesNothing(t *testing.T) {
+	t.Parallel()
 	f, conn, names := couple(t)
 	f.keep(names[0])
 	f.keep(names[1])
