@@ -146,6 +146,10 @@ func (h *house) ask(ctx context.Context, who, dataset string) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	conn, err := pgconn.Connect(ctx, h.w.DSN(who, dataset))
+	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "has not acknowledged") { // a gateway that has just started asks for that first
+		time.Sleep(200 * time.Millisecond)
+		conn, err = pgconn.Connect(ctx, h.w.DSN(who, dataset))
+	}
 	if err != nil {
 		return 0, err
 	}
