@@ -133,3 +133,21 @@ func TestUncheckedPermitIsWhatOpenPermitReads(t *testing.T) {
 		t.Error("a text of many permits was read")
 	}
 }
+
+// BenchmarkDecode reads one release record, each way.
+func BenchmarkDecode(b *testing.B) {
+	enc, err := trefoil.EncodeBody(fullBody(b, trefoil.KindRelease))
+	if err != nil {
+		b.Fatal(err)
+	}
+	d := trefoil.NewDecoder()
+	for name, decode := range map[string]func([]byte) (*trefoil.Body, error){"alone": trefoil.DecodeBody, "among-many": d.Decode} {
+		b.Run(name, func(b *testing.B) {
+			for b.Loop() {
+				if _, err := decode(enc); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"runtime"
-	"runtime/pprof"
 	"time"
 
 	"github.com/trefoil-eu/trefoil"
@@ -53,11 +51,6 @@ func followFromZero(ctx context.Context, records uint64, given string) (err erro
 	took := time.Since(began)
 	runtime.GC()
 	runtime.ReadMemStats(&after)
-	if path := os.Getenv("HEAP"); path != "" {
-		f, _ := os.Create(path)
-		_ = pprof.WriteHeapProfile(f)
-		_ = f.Close()
-	}
 	n := float64(b.bodies)
 	fmt.Printf("figure zero_records %.0f records\nfigure zero_seconds %.0f s\nfigure zero_records_per_s %.0f records/s\n", n, took.Seconds(), n/took.Seconds())
 	fmt.Printf("figure zero_cpu_us %.0f us\nfigure zero_heap_bytes_per_record %.0f bytes\n", (cpu()-used)/n*1e6, (float64(after.HeapAlloc)-float64(before.HeapAlloc))/n)

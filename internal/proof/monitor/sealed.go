@@ -274,6 +274,9 @@ func (f *journalFiles) close() error {
 // rotate puts the active file, which is size bytes and synced, aside and begins another. Only the
 // writer of the active file calls it.
 func (f *journalFiles) rotate(size int64) error {
+	if size <= 0 { // a part of nothing is no part
+		return nil
+	}
 	dir := filepath.Join(f.dir, sealedDir)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("seal journal: %w", err)
