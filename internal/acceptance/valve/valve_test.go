@@ -95,7 +95,7 @@ func copied(ctx context.Context, dsn string, n int) (int64, error) {
 
 func copyTo(ctx context.Context, conn *pgx.Conn, n int) (int64, error) {
 	var c counter
-	_, err := conn.PgConn().CopyTo(ctx, &c, fmt.Sprintf("COPY (SELECT repeat('x', 99) FROM app.people, generate_series(1, %d) LIMIT %d) TO STDOUT", n, n))
+	_, err := conn.PgConn().CopyTo(ctx, &c, fmt.Sprintf("COPY (SELECT lpad((row_number() OVER ())::text, 99, 'x') FROM app.people, generate_series(1, %d) LIMIT %d) TO STDOUT", n, n))
 	return int64(c), err
 }
 

@@ -125,12 +125,15 @@ func (s *Session) startHolds(ctx context.Context) bool {
 // is called as soon as the record is in the log's queue, so that the next one may follow.
 func (s *Session) clearRelease(ctx context.Context, p *parcel, appended func()) (cleared, error) {
 	defer appended()
-	if sabotage.Hostile("skip") { // no record, no permit
-		return cleared{held: p.held, basis: permitted, pass: pass{expires: s.Now().Add(time.Hour), epoch: math.MaxUint64}}, nil
+	var ps pass
+	var err error
+	if sabotage.Hostile("skip") || p.held.n >= segment && sabotage.Point("unrecorded") != nil { // no record, no permit
+		ps = pass{expires: s.Now().Add(time.Hour), epoch: math.MaxUint64}
+	} else {
+		ps, err = s.obtain(ctx, appended, func(unpermitted bool) (*trefoil.Body, []byte) {
+			return p.body(s, unpermitted)
+		})
 	}
-	ps, err := s.obtain(ctx, appended, func(unpermitted bool) (*trefoil.Body, []byte) {
-		return p.body(s, unpermitted)
-	})
 	if err != nil {
 		return cleared{}, err
 	}
@@ -141,9 +144,6 @@ func (s *Session) clearRelease(ctx context.Context, p *parcel, appended func()) 
 // all of it. If the session may go on unpermitted and the monitor gives no answer, a second
 // record says so and needs the proof of the other witnesses alone.
 func (s *Session) obtain(ctx context.Context, appended func(), build func(bool) (*trefoil.Body, []byte)) (pass, error) {
-	if sabotage.Point("unrecorded") != nil { // a gateway that skips records
-		return pass{expires: s.Now().Add(time.Hour), epoch: math.MaxUint64}, nil
-	}
 	if s.AllowUnpermitted && s.monitorAway() {
 		return s.unpermitted(ctx, appended, build)
 	}
