@@ -60,7 +60,6 @@ type bench struct {
 	monitor   string         // URL
 	token     string
 	trust     *trefoil.Trust
-	records   []*asked
 	bodies    uint64
 }
 

@@ -79,7 +79,7 @@ func TestACaseOpensForWhomItNamesAndForNobodyElse(t *testing.T) {
 		t.Errorf("a case that does not stand: path %d, rule %s", d.Path, d.Refusal.Rule)
 	}
 	// Rules are read again, and the cases stay; they go when there are none.
-	w, a = s.withCases(t, s.caseFor("case_1", "care", "", "ie"))
+	_, a = s.withCases(t, s.caseFor("case_1", "care", "", "ie"))
 	a.Reload(s.rules)
 	if d := a.Authorise(t.Context(), s.ask(t, "ie", "case_1")); d.Path != gateway.Release {
 		t.Errorf("after a reload: %s", d.Refusal.Message)

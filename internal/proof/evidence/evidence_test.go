@@ -96,9 +96,9 @@ func tampered(t *testing.T, dir string) {
 func TestAnEvidencePackVerifiesAloneAndNoAlterationDoes(t *testing.T) {
 	w := newWorld(t)
 	w.look("chen", 5) // an enumeration by these rules
-	a := w.follow()
+	w.follow()
 	w.look("aoife", 1)
-	a = w.follow()
+	a := w.follow()
 	wanted := day
 	wanted.Records = []pack.ReceiptOf{{Origin: origin, Index: 1}, {Origin: origin, Index: 4000}}
 	ctx := context.Background()

@@ -54,16 +54,15 @@ anomalies: { lookups: 4 }
 
 // world is a real access log with a real monitor as its witness, over HTTP.
 type world struct {
-	t       *testing.T
-	dir     string // the monitor's
-	site    string // the log's
-	log     *accesslog.Log
-	signer  note.Signer
-	m       *monitor.Monitor
-	staff   []byte
-	logKey  string
-	public  monitor.VerifierKeys
-	session int
+	t      *testing.T
+	dir    string // the monitor's
+	site   string // the log's
+	log    *accesslog.Log
+	signer note.Signer
+	m      *monitor.Monitor
+	staff  []byte
+	logKey string
+	public monitor.VerifierKeys
 }
 
 func newWorld(t *testing.T) *world {
