@@ -90,7 +90,11 @@ func (b *book) readApprovers() error {
 }
 
 // faults are what is wrong with the rules of who has to approve what.
-func (r *Rules) faults() []grant.Fault {
+func (r *Rules) faults() []grant.Fault { return r.approverBook().Faults() }
+
+// approverBook is who may approve, and the rules of it, without terms and purposes: a key that
+// cannot be read is missing there.
+func (r *Rules) approverBook() grant.Book {
 	book := grant.Book{Rules: r.Approvals}
 	for _, a := range r.Approvers {
 		known := grant.Approver{Name: a.Name, Persons: a.Persons}
@@ -99,5 +103,5 @@ func (r *Rules) faults() []grant.Fault {
 		}
 		book.Approvers = append(book.Approvers, known)
 	}
-	return book.Faults()
+	return book
 }

@@ -18,6 +18,7 @@ func Looser(old, other *Rules) []string {
 		"principals":        keyed(l, func(p Principal) string { return p.ID }, l.principal),
 		"instruments":       keyed(l, func(i Instrument) string { return i.ID }, l.instrument),
 		"approvers":         keyed(l, func(a Approver) string { return a.Name + " " + a.Key }, l.approver),
+		"approvals":         l.approvals,
 		"datasets":          keyed(l, func(d DatasetRule) string { return d.Name }, l.dataset),
 		"entities":          l.entities,
 		"transfer_purposes": l.fewer,
@@ -33,6 +34,7 @@ func Looser(old, other *Rules) []string {
 		"office_hours":      l.hours,
 	}
 	l.fields("", reflect.ValueOf(*old), reflect.ValueOf(*other), tighter)
+	l.persons(old, other)
 	slices.Sort(l.found)
 	return slices.Compact(l.found)
 }
@@ -119,13 +121,6 @@ func (l *looser) instrument(path string, a, b Instrument) {
 	})
 }
 
-func (l *looser) approver(path string, a, b Approver) {
-	l.fields(path, reflect.ValueOf(a), reflect.ValueOf(b), map[string]func(string, any, any){
-		"purposes": l.fewer,
-		"persons":  func(path string, x, y any) { l.fewer(path, y, x) }, // who gets nothing by this approver
-	})
-}
-
 // entities may lose one; anything else moves a country or a scope.
 func (l *looser) entities(path string, x, y any) {
 	a, b := x.(map[string]Entity), y.(map[string]Entity)
@@ -194,11 +189,19 @@ func narrower(was, o Opening) bool {
 	return groups && whereRank(o.Where) >= whereRank(was.Where) && (o.Class == was.Class || o.Class == law.ClassPseudonymised)
 }
 
-// fewer is tighter for a list of names of which each allows something.
+// fewer is tighter for a list of names of which each allows something. In such a list "*" is a
+// name like any other.
 func (l *looser) fewer(path string, x, y any) {
 	a, b := x.([]string), y.([]string)
-	if !slices.Contains(a, "*") && slices.ContainsFunc(b, func(v string) bool { return !slices.Contains(a, v) }) {
+	if slices.ContainsFunc(b, func(v string) bool { return !slices.Contains(a, v) }) {
 		l.add(path, "names more")
+	}
+}
+
+// covers is fewer for a list in which "*" is everything.
+func (l *looser) covers(path string, x, y any) {
+	if !slices.Contains(x.([]string), "*") {
+		l.fewer(path, x, y)
 	}
 }
 

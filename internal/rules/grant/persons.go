@@ -5,6 +5,9 @@ import (
 	"slices"
 )
 
+// Persons tells which approvers' names are one person: those with the same number.
+func (b Book) Persons() map[string]int { return b.persons() }
+
 // persons numbers the persons behind the approvers' names: names that share a key or an id of
 // a principal are one person, and so is whoever is the same as one of them.
 func (b Book) persons() map[string]int {
