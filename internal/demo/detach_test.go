@@ -43,7 +43,8 @@ func place(t *testing.T) string {
 
 // contract are the keys of demo.env that tools rely on.
 var contract = []string{"ADMIN_DSN", "INSIDE_ADMIN_DSN", "OUTSIDE_ADMIN_DSN", "SERVICE_DSN", "ANALYST_IE_DSN", "ANALYST_JP_DSN",
-	"ANALYST_CN_DSN", "GATEWAY_ADDR", "LOG_URL", "MONITOR_URL", "MONITOR_PID", "GATEWAY_PID", "LOG_VKEY", "MONITOR_VKEY", "CONFIG"}
+	"ANALYST_CN_DSN", "GATEWAY_ADDR", "LOG_URL", "MONITOR_URL", "MONITOR_PID", "GATEWAY_PID", "LOG_VKEY", "MONITOR_VKEY", "CONFIG",
+	"VALVE_ADDR", "VALVE_DOOR"}
 
 func readEnv(t *testing.T, dir string) map[string]string {
 	t.Helper()
