@@ -272,6 +272,34 @@ func bomb(t *testing.T) {
 	unheld(t, "a bomb", out)
 }
 
+// TestAMonitorMayCosignAndPermitUnderOneName: keys of one name and another algorithm are not in
+// each other's place; a key in the place of a believed one is found.
+func TestAMonitorMayCosignAndPermitUnderOneName(t *testing.T) {
+	w := newWorld(t)
+	w.look("aoife", 3)
+	dir := t.TempDir()
+	key := func(use, name, file string) string {
+		vkey, err := monitor.NewKey(use, name, filepath.Join(dir, file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return vkey
+	}
+	k := w.siteKeys()
+	witness, permit := nameOf(k.Witnesses[0]), nameOf(k.Permit)
+	path := filepath.Join(dir, "sample")
+	if _, _, err := Draw(context.Background(), w.reader(), Sample{Seed: "drawn by lot in Cork", N: 2}, k, time.Now(), path); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pack.Verify(path, []string{k.Log, key(monitor.UsePermit, witness, "1"), key(monitor.UseWitness, permit, "2")}); err != nil {
+		t.Errorf("keys of the same names for something else: %v", err)
+	}
+	unheld(t, "another permit key is believed", path, k.Log, key(monitor.UsePermit, permit, "3"))
+	unheld(t, "another witness is believed", path, k.Log, key(monitor.UseWitness, witness, "4"))
+}
+
+func nameOf(vkey string) string { name, _, _ := strings.Cut(vkey, "+"); return name }
+
 // TestALinkInADirectoryIsRefused: a pack reads nothing outside itself.
 func TestALinkInADirectoryIsRefused(t *testing.T) {
 	w := newWorld(t)

@@ -3,6 +3,7 @@ package pack
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -117,7 +118,8 @@ func (v *verifier) manifest(believed []string) (*Manifest, error) {
 }
 
 // believe wants the signer among the keys that are believed, and no key in the pack that is
-// another than the one that is believed under its name. The signer answers for the rest.
+// another than the one that is believed under its name and algorithm: a monitor cosigns and permits
+// under one name. The signer answers for the rest.
 func (v *verifier) believe(believed []string) error {
 	if len(believed) == 0 {
 		return nil
@@ -126,14 +128,27 @@ func (v *verifier) believe(believed []string) error {
 		return failed("the pack is signed with a key that is none of those given: %s", v.keys.Signer)
 	}
 	for _, k := range v.keys.All() {
-		name, _, _ := strings.Cut(k, "+")
+		if slices.Contains(believed, k) {
+			continue
+		}
+		name, algorithm := keyKind(k)
 		for _, b := range believed {
-			if other, _, _ := strings.Cut(b, "+"); other == name && b != k {
+			if other, alike := keyKind(b); other == name && alike == algorithm {
 				return failed("the pack names another key of %s than the one given", name)
 			}
 		}
 	}
 	return nil
+}
+
+// keyKind is the name of a verifier key (name+hash+base64) and its algorithm byte; 0: it is none.
+func keyKind(vkey string) (name string, algorithm byte) {
+	name, rest, _ := strings.Cut(vkey, "+")
+	_, data, _ := strings.Cut(rest, "+")
+	if raw, err := base64.StdEncoding.DecodeString(data); err == nil && len(raw) > 0 {
+		algorithm = raw[0]
+	}
+	return name, algorithm
 }
 
 // files checks the list and the bytes of every file in it.
