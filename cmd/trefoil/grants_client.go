@@ -38,6 +38,10 @@ func (c *grantsClient) flags(cmd *cobra.Command) {
 	f.StringVar(&c.authority, "authority", "", "with --api: PEM file behind the URL (default the system's)")
 }
 
+func (c *grantsClient) keyFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&c.keyFile, "key", "", "with --api: file with the signing key that the gateway knows the caller by")
+}
+
 func (c *grantsClient) open() error {
 	if c.enclave == "" || c.keyFile == "" {
 		return fmt.Errorf("%w: --api needs --enclave ORIGIN and --key FILE", errUsage)
@@ -114,6 +118,26 @@ func (c *grantsClient) fetch(ctx context.Context, id string) (*enclave.GrantView
 		return nil, errors.New("the gateway showed another request than was asked for")
 	}
 	return &v, nil
+}
+
+// ask asks for somebody, as a caller that the enclave's configuration names.
+func (c *grantsClient) ask(ctx context.Context, a enclave.Ask) (*grant.Request, error) {
+	in := map[string]any{"principal": a.Principal, "dataset": a.Dataset, "purpose": a.Purpose, "for": a.For.String(), "reason": a.Reason,
+		"subjects": a.Subjects, "statement": a.Statement}
+	var v enclave.GrantView
+	if err := c.call(ctx, http.MethodPost, "/grants", in, &v); err != nil {
+		return nil, err
+	}
+	if v.Request.Principal != a.Principal || v.Request.Dataset != a.Dataset || v.Hash != v.Request.Hash() {
+		return nil, errors.New("the gateway made another request than was asked for")
+	}
+	return &v.Request, nil
+}
+
+// list returns the requests that the key may see, newest first.
+func (c *grantsClient) list(ctx context.Context, limit int) ([]enclave.GrantView, error) {
+	var out []enclave.GrantView
+	return out, c.call(ctx, http.MethodGet, fmt.Sprintf("/grants?limit=%d", limit), nil, &out)
 }
 
 // answer signs an answer to exactly the request v, here, and sends it.

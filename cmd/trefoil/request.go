@@ -19,6 +19,7 @@ import (
 func newRequestCommand() *cobra.Command {
 	var ask enclave.Ask
 	var list, text string
+	var remote grantsClient
 	cmd := &cobra.Command{
 		Use:   "request",
 		Short: "Ask for a dataset, for a time, with a reason",
@@ -26,6 +27,7 @@ func newRequestCommand() *cobra.Command {
 			"such groups as approvals in enclave.yaml want. trefoil request list says whose answer is missing.\n\n" +
 			"With --subjects, ask for a case: a dataset of these subjects' rows alone, which is opened when the last approval is there\n" +
 			"and dropped when the grant ends. With --statement, only answers to that statement are released, with whatever values.\n\n" +
+			"With --api and --key, a key under callers in enclave.yaml asks the gateway over HTTP.\n\n" +
 			"No approval opens what the law forbids: the floor is checked when the dataset is opened.",
 		Example: "  trefoil request --as wei --dataset support --for 4h --reason \"ticket 1234\"\n" +
 			"  trefoil request --as wei --dataset support --subjects list.txt --for 4h --reason \"ticket 1234\"\n" +
@@ -35,21 +37,27 @@ func newRequestCommand() *cobra.Command {
 			if err := readAsk(&ask, list, text); err != nil {
 				return err
 			}
+			if remote.url != "" {
+				if err := remote.open(); err != nil {
+					return err
+				}
+				req, err := remote.ask(cmd.Context(), ask)
+				if err != nil {
+					return err
+				}
+				return report(cmd, req, func() { printAsked(cmd, req, len(ask.Subjects)) })
+			}
 			return withControl(cmd, func(ctx context.Context, r *enclave.Rules, s *control.Store) error {
 				req, err := r.Request(ctx, s, ask, time.Now())
 				if err != nil {
 					return err
 				}
-				return report(cmd, req, func() {
-					fmt.Fprintf(cmd.OutOrStdout(), "request %s: %s for %s until %s\nto approve: trefoil approve %s --key FILE\n",
-						req.ID, req.Dataset, req.Principal, req.Until.Format(time.RFC3339), req.ID)
-					if req.Subjects != "" {
-						fmt.Fprintf(cmd.OutOrStdout(), "when it is approved: dbname %s, of %d subjects\n", enclave.CaseName(req.ID), len(ask.Subjects))
-					}
-				})
+				return report(cmd, req, func() { printAsked(cmd, req, len(ask.Subjects)) })
 			})
 		},
 	}
+	remote.flags(cmd)
+	remote.keyFlag(cmd)
 	f := cmd.Flags()
 	f.StringVar(&ask.Principal, "as", os.Getenv("TREFOIL_PRINCIPAL"), "the principal who asks (default $TREFOIL_PRINCIPAL)")
 	f.StringVar(&ask.Dataset, "dataset", "", "the dataset asked for")
@@ -60,6 +68,15 @@ func newRequestCommand() *cobra.Command {
 	f.StringVar(&text, "statement", "", "file with one SQL statement: only its answers are released")
 	cmd.AddCommand(newRequestListCommand())
 	return cmd
+}
+
+func printAsked(cmd *cobra.Command, req *grant.Request, subjects int) {
+	out := cmd.OutOrStdout()
+	fmt.Fprintf(out, "request %s: %s for %s until %s\nto approve: trefoil approve %s --key FILE\n",
+		req.ID, req.Dataset, req.Principal, req.Until.Format(time.RFC3339), req.ID)
+	if req.Subjects != "" {
+		fmt.Fprintf(out, "when it is approved: dbname %s, of %d subjects\n", enclave.CaseName(req.ID), subjects)
+	}
 }
 
 // readAsk reads the files that a request names.
@@ -86,11 +103,24 @@ func readAsk(ask *enclave.Ask, list, text string) (err error) {
 
 func newRequestListCommand() *cobra.Command {
 	var limit int
+	var remote grantsClient
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List requests, what was decided, and who has to approve yet, newest first",
-		Args:  cobra.NoArgs,
+		Long: "List requests, what was decided, and who has to approve yet, newest first. With --api and --key, an approver sees the\n" +
+			"requests of their purposes, and a caller those for its principals.",
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if remote.url != "" {
+				if err := remote.open(); err != nil {
+					return err
+				}
+				views, err := remote.list(cmd.Context(), limit)
+				if err != nil {
+					return err
+				}
+				return report(cmd, views, func() { printRequests(cmd, views) })
+			}
 			return withControl(cmd, func(ctx context.Context, r *enclave.Rules, s *control.Store) error {
 				found, err := s.List(ctx, limit)
 				if err != nil {
@@ -104,16 +134,20 @@ func newRequestListCommand() *cobra.Command {
 				for i := range found {
 					views[i] = r.View(&found[i], now)
 				}
-				return report(cmd, views, func() {
-					for _, v := range views {
-						printRequest(cmd, v)
-					}
-				})
+				return report(cmd, views, func() { printRequests(cmd, views) })
 			})
 		},
 	}
+	remote.flags(cmd)
+	remote.keyFlag(cmd)
 	cmd.Flags().IntVar(&limit, "limit", 50, "how many at most")
 	return cmd
+}
+
+func printRequests(cmd *cobra.Command, views []enclave.GrantView) {
+	for _, v := range views {
+		printRequest(cmd, v)
+	}
 }
 
 // printRequest shows one request: what it is for, how it stands, who is missing.
