@@ -119,7 +119,7 @@ func TestATransferNeedsTheMonitorsApproval(t *testing.T) {
 		t.Errorf("%d people: %v", n, err)
 	}
 	called(ctx, t, key("approver"), "revoke", id)
-	ended(ctx, t, conn)
+	ended(ctx, t, conn, "SELECT count(*) FROM app.people")
 	closed(ctx, t, "analyst-jp", "abuse")
 	if v := listed(ctx, t, key("tickets"), id); v == nil || v.State != enclave.StateRevoked {
 		t.Errorf("after the end: %+v", v)
@@ -164,7 +164,7 @@ func TestTheLastApprovalOpensACaseAndTheEndDropsIt(t *testing.T) {
 	}
 	closed(ctx, t, "analyst-ie", name)
 	called(ctx, t, key("dpo"), "revoke", id)
-	ended(ctx, t, conn)
+	ended(ctx, t, conn, "SELECT count(*) FROM app.people")
 	admin, err := pgx.Connect(ctx, world.Env["INSIDE_ADMIN_DSN"])
 	if err != nil {
 		t.Fatal(err)
@@ -205,7 +205,7 @@ func TestAGrantForOneStatementReleasesNoOther(t *testing.T) {
 	if !errors.As(err, &no) || no.Code != "42501" || handle != "" {
 		t.Errorf("another statement: %q, %v", handle, err)
 	}
-	ended(ctx, t, conn)
+	ended(ctx, t, conn, "SELECT count(*) FROM app.people WHERE country = 'IE'")
 	called(ctx, t, key("approver"), "revoke", id)
 	closed(ctx, t, "analyst-jp", "abuse")
 }

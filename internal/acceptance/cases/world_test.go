@@ -142,11 +142,11 @@ func closed(ctx context.Context, t *testing.T, who, dataset string) {
 	})
 }
 
-// ended waits until a session is no more.
-func ended(ctx context.Context, t *testing.T, conn *pgx.Conn) {
+// ended waits until a session, in which sql was answered, is no more.
+func ended(ctx context.Context, t *testing.T, conn *pgx.Conn, sql string) {
 	t.Helper()
 	until(t, "the session ends", func() error {
-		if _, err := conn.Exec(ctx, "SELECT count(*) FROM app.people"); err != nil {
+		if _, err := conn.Exec(ctx, sql); err != nil {
 			return nil
 		}
 		return errors.New("it goes on")
