@@ -82,3 +82,48 @@ func TestTheClientSignsWhatItWasShown(t *testing.T) {
 		t.Errorf("a refusal: %v", err)
 	}
 }
+
+// TestTheClientTakesNoOtherRequestThanItsOwn: what the ticket system shows approvers is what it asked for.
+func TestTheClientTakesNoOtherRequestThanItsOwn(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "key")
+	if _, err := monitor.NewKey(monitor.UseApprover, "tickets", file); err != nil {
+		t.Fatal(err)
+	}
+	hash, now := strings.Repeat("a", 64), time.Now()
+	honest := grant.New(grant.KindRequest, grant.Request{Dataset: "care", Definition: hash, From: now, Until: now.Add(time.Hour), ID: strings.Repeat("1", 32),
+		Policy: hash, Principal: "ann", Purpose: "support", Reason: hash}, "ann", now).Request
+	show := enclave.GrantView{Request: honest, Hash: honest.Hash()}
+	var asked map[string]any
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPost || r.URL.Path != "/grants" {
+			t.Errorf("%s %s", r.Method, r.URL)
+		}
+		if err := json.NewDecoder(r.Body).Decode(&asked); err != nil {
+			t.Error(err)
+		}
+		_ = json.NewEncoder(w).Encode(show)
+	}))
+	defer server.Close()
+	c := &grantsClient{url: server.URL, enclave: "shop/log", keyFile: file}
+	if err := c.open(); err != nil {
+		t.Fatal(err)
+	}
+	ask := enclave.Ask{Principal: "ann", Dataset: "care", For: time.Hour, Reason: "ticket 1", Subjects: []string{"7"}}
+	if q, err := c.ask(t.Context(), ask); err != nil || q.ID != honest.ID {
+		t.Fatalf("%+v %v", q, err)
+	}
+	if asked["principal"] != "ann" || asked["for"] != "1h0m0s" || asked["reason"] != "ticket 1" {
+		t.Errorf("asked %v", asked)
+	}
+	for name, alter := range map[string]func(*enclave.GrantView){
+		"for somebody else":  func(v *enclave.GrantView) { v.Request.Principal = "bob"; v.Hash = v.Request.Hash() },
+		"of another dataset": func(v *enclave.GrantView) { v.Request.Dataset = "all"; v.Hash = v.Request.Hash() },
+		"of another hash":    func(v *enclave.GrantView) { v.Hash = hash },
+	} {
+		show = enclave.GrantView{Request: honest, Hash: honest.Hash()}
+		alter(&show)
+		if _, err := c.ask(t.Context(), ask); err == nil {
+			t.Errorf("a request %s was taken", name)
+		}
+	}
+}
