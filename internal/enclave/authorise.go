@@ -243,7 +243,7 @@ func (a *Authoriser) open(ctx context.Context, q gateway.Request, who policy.Pri
 			return deny(access, *no)
 		}
 	}
-	if d.Floor.Zone != law.ZoneRegion && !a.isAcknowledged(hash) {
+	if d.Floor.Zone != law.ZoneRegion && !a.isAcknowledged(hash) && !sabotage.Hostile("widen") {
 		return deny(access, gateway.Refusal{SQLState: "57P03", Message: fmt.Sprintf("the monitor has not acknowledged the definition of dataset %s", def.Name),
 			Rule: "dataset-not-acknowledged", Law: "GDPR art. 25(2)", Reason: "dataset-not-acknowledged",
 			Hint: "try again when the monitor is back; it acknowledges what its own rules allow"})

@@ -15,6 +15,7 @@ import (
 	trefoil "github.com/trefoil-eu/trefoil"
 	"github.com/trefoil-eu/trefoil/internal/door/statement"
 	"github.com/trefoil-eu/trefoil/internal/door/wire"
+	"github.com/trefoil-eu/trefoil/internal/sabotage"
 )
 
 // awayFor is how long a session in the region goes without asking a monitor that gave no
@@ -204,6 +205,9 @@ func (s *Session) open(ctx context.Context) (started bool, err error) {
 		status = wire.AppendParameterStatus(status, name, s.Parameters[name])
 	}
 	allowance := max(s.Limits.Allowance, int64(len(status)))
+	if sabotage.Hostile("greedy") {
+		allowance = 1 << 30
+	}
 	wait, cancel := context.WithTimeout(ctx, s.Limits.Wait)
 	defer cancel()
 	ps, err := s.obtain(wait, func() { started = true }, func(unpermitted bool) (*trefoil.Body, []byte) {
