@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -20,22 +21,32 @@ import (
 	"github.com/trefoil-eu/trefoil/internal/testkit/demotest"
 )
 
+// allowance bounds the catalog reads of a session, in bytes: a hostile gateway cannot hide much in it.
+const allowance = 64 << 10
+
+// passes is the most that comes through the valve to a client whose session has one release of a
+// byte at most: three times the allowance, as its page says, and the handshake's.
+const passes = 3*allowance + 16<<10 + 1<<10
+
 // way is one way to work against the monitor, and what comes of it.
 type way struct {
-	name, env, value string // the variable that makes the gateway so
-	who, dataset     string
-	refusal          string // rule that a client hears of, if the monitor refuses
-	finding          string // rule of a finding, if it finds
-	stopped          bool   // the valve closes the connection
-	words            string // for the page
+	name, hook   string // the page's word for it, and what makes the gateway so
+	who, dataset string
+	refusal      string // rule that a client hears of, if the monitor refuses
+	finding      string // rule of a finding, if it finds
+	stopped      bool   // the valve closes the connection
+	words        string // for the page
 }
 
+// Where two ways end in a finding of one rule, the first one's comes before the second begins:
+// play waits for it. So "skip, in the region" stands before the one whose end record is found too.
 var ways = []way{
-	{"widen", "TREFOIL_HOSTILE", "widen", "analyst-cn", "support", "floor", "", false, "opens a clear dataset to a place that is not adequate"},
-	{"skip, through the valve", "TREFOIL_HOSTILE", "skip", "analyst-cn", "analytics", "", "valve", true, "lets results out without a record or permit, outside the region"},
-	{"skip, in the region", "TREFOIL_HOSTILE", "skip", "analyst-ie", "support", "", "session-bytes", false, "lets results out without a record or permit, in the region, where no valve stands"},
-	{"reorder", "TREFOIL_HOSTILE", "reorder", "analyst-cn", "analytics", "gap", "", false, "numbers its chunks in another order than they leave"},
-	{"understate", "TREFOIL_HOSTILE", "understate", "analyst-cn", "analytics", "", "valve", true, "records one byte of each chunk, whatever it holds"},
+	{"widen", "widen", "analyst-cn", "support", "floor", "", false, "opens a clear dataset to a place that is not adequate"},
+	{"greedy", "greedy", "analyst-cn", "analytics", "ceiling", "", false, "asks for 1 GiB of catalog reads, to hide rows in"},
+	{"reorder", "reorder", "analyst-cn", "analytics", "gap", "", false, "numbers its chunks in another order than they leave"},
+	{"skip, in the region", "skip", "analyst-ie", "support", "", "session-bytes", false, "lets results out without a record or permit, in the region, where no valve stands"},
+	{"skip, through the valve", "skip", "analyst-cn", "analytics", "", "valve", true, "lets results out without a record or permit, outside the region"},
+	{"understate", "understate", "analyst-cn", "analytics", "", "valve", true, "records one byte of each chunk, whatever it holds"},
 }
 
 // outcome is one line of the page.
@@ -47,36 +58,45 @@ type outcome struct {
 	took    time.Duration
 }
 
-// TestHostileGateway is minutes long: make hostile runs it and writes the table of
+// TestHostileGateway plays the first way alone; make hostile plays all, and writes the table of
 // docs/design/hostile.md.
 func TestHostileGateway(t *testing.T) {
-	if os.Getenv("TREFOIL_TEST_HOSTILE") == "" {
-		t.Skip("minutes long: make hostile runs it")
-	}
+	all := os.Getenv("TREFOIL_TEST_HOSTILE") != ""
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Minute)
 	defer cancel()
-	w, err := demotest.Start(ctx, t.TempDir(), demo.Options{People: 2000, Valve: true}, "-tags", "sabotage")
+	h := &house{t: t}
+	w, err := demotest.Start(ctx, t.TempDir(), demo.Options{People: 2000, Valve: true, Prepare: prepare}, "-tags", "sabotage")
 	if err != nil {
 		t.Fatal(err)
 	}
+	h.w = w
 	t.Cleanup(func() {
-		end, cancel := context.WithTimeout(context.Background(), time.Minute)
+		end, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 		defer cancel()
 		if err := w.Close(end); err != nil {
 			t.Error(err)
 		}
 	})
-	h := &house{t: t, w: w}
 	var rows []outcome
 	for _, x := range ways {
+		if !all && len(rows) > 0 {
+			break
+		}
 		t.Run(x.name, func(t *testing.T) {
 			h.t = t
 			rows = append(rows, h.play(ctx, x))
 		})
 	}
-	if !t.Failed() {
+	if all && !t.Failed() {
 		page(t, rows)
 	}
+}
+
+// prepare bounds the allowance in the monitor's own rules, and tells the gateway.
+func prepare(_ context.Context, dir, _ string) error {
+	return errors.Join(
+		demotest.Replace(filepath.Join(dir, "monitor", "rules.yaml"), "transfer_purposes:", fmt.Sprintf("ceilings: {allowance: %d}\ntransfer_purposes:", allowance)),
+		demotest.Replace(filepath.Join(dir, "enclave", "enclave.yaml"), "gateway:\n", fmt.Sprintf("gateway:\n  catalog_allowance: %d\n", allowance)))
 }
 
 type house struct {
@@ -86,7 +106,50 @@ type house struct {
 
 // play restarts the gateway in one way, has somebody ask, and waits for what the monitor says.
 func (h *house) play(ctx context.Context, x way) outcome {
-	h.t.Setenv(x.env, x.value)
+	ctx, cancel := context.WithTimeout(ctx, 4*time.Minute)
+	defer cancel()
+	h.t.Setenv("TREFOIL_HOSTILE", x.hook)
+	h.restart(ctx)
+	before, o := h.findings(ctx), outcome{way: x}
+	var size uint64
+	var began time.Time
+	var heard error
+	for again := true; again; {
+		size, began = h.size(ctx), time.Now()
+		o.got, heard = h.ask(ctx, x)
+		if again = o.got == 0 && notYet(heard); again {
+			h.pause(ctx)
+		}
+	}
+	o.answer = h.heard(x, o.got, heard)
+	if x.finding != "" {
+		for h.findings(ctx)[x.finding] <= before[x.finding] {
+			h.pause(ctx)
+		}
+	}
+	o.records, o.took = h.size(ctx)-size, time.Since(began)
+	h.t.Logf("%s: %s: %d bytes to the client, %s after %d records, %.1f s", x.name, x.words, o.got, o.answer, o.records, o.took.Seconds())
+	return o
+}
+
+// notYet reports whether nobody refused, but somebody was too slow: a gateway that has just started
+// asks for acknowledgements first, and on a busy machine a permit may come too late.
+func notYet(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == "57P03"
+}
+
+// pause waits a little before a condition is looked at again.
+func (h *house) pause(ctx context.Context) {
+	select {
+	case <-time.After(50 * time.Millisecond):
+	case <-ctx.Done():
+		h.t.Fatalf("nothing came of it: %v", context.Cause(ctx))
+	}
+}
+
+// restart starts the gateway anew, in the way that the environment says.
+func (h *house) restart(ctx context.Context) {
 	pid, err := strconv.Atoi(h.env("GATEWAY_PID"))
 	if err == nil {
 		err = syscall.Kill(pid, syscall.SIGKILL)
@@ -97,38 +160,29 @@ func (h *house) play(ctx context.Context, x way) outcome {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	before, size, began := h.findings(ctx), h.size(ctx), time.Now()
-	o := outcome{way: x}
-	var heard error
-	o.got, heard = h.ask(ctx, x.who, x.dataset)
+}
+
+// heard holds what the client got and heard against what it should have, and words it.
+func (h *house) heard(x way, got int, heard error) string {
 	switch {
 	case x.refusal != "":
 		var e *pgconn.PgError
-		if !errors.As(heard, &e) || !strings.Contains(e.Message+e.Detail+e.Hint, "monitor") || o.got > 0 {
-			h.t.Errorf("the client got %d bytes and heard %v", o.got, heard)
-		} else {
-			o.answer = "refused: " + e.Message
+		if !errors.As(heard, &e) || !strings.Contains(e.Message, "the independent monitor refused") ||
+			!strings.HasPrefix(e.Detail+";", "rule "+x.refusal+";") || got > 0 {
+			h.t.Errorf("the client got %d bytes and heard %v", got, heard)
+			return ""
 		}
-	case x.stopped && o.got > 100_000:
-		h.t.Errorf("%d bytes came through the valve", o.got)
-	case !x.stopped && heard != nil:
+		_, reason, _ := strings.Cut(e.Message, ": ")
+		return "refused by rule `" + x.refusal + "`: " + reason
+	case x.stopped:
+		if heard == nil || got > passes {
+			h.t.Errorf("%d bytes came through the valve, and the client heard %v", got, heard)
+		}
+		return "the valve closed the connection; finding `" + x.finding + "`"
+	case heard != nil:
 		h.t.Errorf("the client heard %v", heard)
 	}
-	if x.finding != "" {
-		for end := time.Now().Add(time.Minute); h.findings(ctx)[x.finding] <= before[x.finding]; {
-			if time.Now().After(end) {
-				h.t.Fatalf("no finding %s; the client got %d bytes and heard %v", x.finding, o.got, heard)
-			}
-			time.Sleep(50 * time.Millisecond)
-		}
-		o.answer = "finding " + x.finding
-		if x.stopped {
-			o.answer = "the valve closed the connection; " + o.answer
-		}
-	}
-	o.records, o.took = h.size(ctx)-size, time.Since(began)
-	h.t.Logf("%s: %s: %d bytes to the client, %s after %d records, %.1f s", x.name, x.words, o.got, o.answer, o.records, o.took.Seconds())
-	return o
+	return "finding `" + x.finding + "`"
 }
 
 func (h *house) env(name string) string {
@@ -142,14 +196,10 @@ func (h *house) env(name string) string {
 }
 
 // ask reads a large result in one session, and counts what came.
-func (h *house) ask(ctx context.Context, who, dataset string) (int, error) {
+func (h *house) ask(ctx context.Context, x way) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	conn, err := pgconn.Connect(ctx, h.w.DSN(who, dataset))
-	for err != nil && ctx.Err() == nil && strings.Contains(err.Error(), "has not acknowledged") { // a gateway that has just started asks for that first
-		time.Sleep(200 * time.Millisecond)
-		conn, err = pgconn.Connect(ctx, h.w.DSN(who, dataset))
-	}
+	conn, err := pgconn.Connect(ctx, h.w.DSN(x.who, x.dataset))
 	if err != nil {
 		return 0, err
 	}
