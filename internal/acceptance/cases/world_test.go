@@ -54,7 +54,7 @@ func prepare(_ context.Context, dir, _ string) error {
 	return errors.Join(
 		demotest.Replace(filepath.Join(dir, "monitor", "rules.yaml"), "\napprovers:\n", "\n"+approvers+"}\n"),
 		demotest.Edit(filepath.Join(dir, "enclave", "enclave.yaml"), func(s string) string {
-			s = strings.Replace(s, "\ngateway:\n", fmt.Sprintf("\ngateway:\n  api: %q\n  limits: {person_per_second: 1000}\n", strings.TrimPrefix(api, "https://")), 1)
+			s = strings.Replace(s, "\ngateway:\n", fmt.Sprintf("\ngateway:\n  api: %q\n  limits: {person_per_second: 1000, refused_per_minute: 100000}\n", strings.TrimPrefix(api, "https://")), 1)
 			s = strings.Replace(s, "\napprovers:\n", "\n"+approvers+", monitor: true}\n", 1)
 			return strings.TrimRight(s, "\n") + fmt.Sprintf("\ncallers:\n  - {name: tickets, key: %q, principals: [agent, analyst-jp]}\n", keys["tickets"]) +
 				"approvals:\n  - {purposes: [support], all_of: [{group: desk, of: [approver.clover.example]}, {group: privacy, of: [dpo]}]}\n"

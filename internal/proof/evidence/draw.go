@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -93,7 +92,12 @@ func draw(ctx context.Context, r *accesslog.Reader, d *pack.Drawn, head *trefoil
 		if err != nil {
 			return err
 		}
-		d.Indexes = append(d.Indexes, pack.DrawnIndex{Index: index})
+		b, err := trefoil.DecodeBody(receipt.Record.Body)
+		if err != nil {
+			return err
+		}
+		without := receipt.Permit == "" && trefoil.NeedsPermit(b) && !trefoil.Unpermitted(b)
+		d.Indexes = append(d.Indexes, pack.DrawnIndex{Index: index, NoPermit: without})
 		if err := w.Add(pack.ReceiptPath(hash, index), text); err != nil {
 			return err
 		}
@@ -106,14 +110,8 @@ func draw(ctx context.Context, r *accesslog.Reader, d *pack.Drawn, head *trefoil
 				return err
 			}
 		}
-		if d.Kind == "" || bytes.Contains(receipt.Record.Body, []byte(`"kind":"`+string(d.Kind)+`"`)) {
-			b, err := trefoil.DecodeBody(receipt.Record.Body)
-			if err != nil {
-				return err
-			}
-			if d.Kind == "" || b.Kind == d.Kind {
-				counted++
-			}
+		if d.Kind == "" || b.Kind == d.Kind {
+			counted++
 		}
 	}
 	return w.AddJSON("draw.json", d)

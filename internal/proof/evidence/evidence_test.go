@@ -417,6 +417,30 @@ func TestADrawIsOpenedAtTheSite(t *testing.T) {
 	}
 }
 
+// TestADrawShowsWhatTheMonitorRefused: a record that asked for a release and got no permit is in the
+// log too, and in the sample it is said to be such a one.
+func TestADrawShowsWhatTheMonitorRefused(t *testing.T) {
+	w := newWorld(t)
+	w.look("aoife", 1)
+	a := w.access("chen")
+	w.add(&trefoil.Body{Kind: trefoil.KindSession, Session: &trefoil.SessionBody{Access: a, Allowance: 100, Event: "start", Path: "release"}})
+	path := filepath.Join(t.TempDir(), "draw")
+	d, r, err := Draw(context.Background(), w.reader(), Sample{Seed: "the inspector's seed", N: 100}, w.siteKeys(), time.Now(), path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var without []uint64
+	for _, x := range d.Indexes {
+		if x.NoPermit {
+			without = append(without, x.Index)
+		}
+	}
+	if !slices.Equal(without, []uint64{4}) || !strings.Contains(strings.Join(r.Caveats, "\n"), "that 1 of the records, which have no permit here") {
+		t.Errorf("without a permit %v: %v", without, r.Caveats)
+	}
+	tampered(t, path)
+}
+
 // TestADrawThatPassesOverARecordDoesNotHold: the site signs its own sample, so it could leave out
 // what it does not like; the verifier draws again.
 func TestADrawThatPassesOverARecordDoesNotHold(t *testing.T) {
@@ -434,6 +458,7 @@ func TestADrawThatPassesOverARecordDoesNotHold(t *testing.T) {
 		"fewer than wanted":   func(d *pack.Drawn) { d.Indexes = d.Indexes[:2] },
 		"another order":       func(d *pack.Drawn) { d.Indexes[0], d.Indexes[1] = d.Indexes[1], d.Indexes[0] },
 		"another seed":        func(d *pack.Drawn) { d.Seed += "!" },
+		"permits not shown":   func(d *pack.Drawn) { d.Indexes[0].NoPermit = true },
 		"a receipt not shown": func(d *pack.Drawn) { d.Indexes[0].Index++ },
 	} {
 		forged := *d

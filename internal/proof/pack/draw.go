@@ -1,6 +1,7 @@
 package pack
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/trefoil-eu/trefoil"
@@ -20,6 +21,10 @@ type Drawn struct {
 type DrawnIndex struct {
 	Index uint64 `json:"index"`
 	Gone  bool   `json:"gone,omitempty"` // its body is deleted or has expired
+
+	// NoPermit says that the record asks for a release and that the site has no permit of it: the
+	// monitor refused it, or was away.
+	NoPermit bool `json:"no_permit,omitempty"`
 }
 
 // ReceiptPath and OpeningPath are where a sample's files are.
@@ -52,7 +57,7 @@ func (v *verifier) draw(*Manifest) error {
 	if err != nil {
 		return failed("draw.json: %v", err)
 	}
-	counted, gone := 0, 0
+	counted, gone, without := 0, 0, 0
 	for _, x := range d.Indexes {
 		index, more := again.Next()
 		if !more || index != x.Index || counted >= d.Want {
@@ -62,9 +67,12 @@ func (v *verifier) draw(*Manifest) error {
 			gone++
 			continue
 		}
-		body, err := v.receipt(l, index)
+		body, err := v.receipt(l, index, x.NoPermit)
 		if err != nil {
 			return err
+		}
+		if x.NoPermit {
+			without++
 		}
 		if d.Kind == "" || body.Kind == d.Kind {
 			counted++
@@ -83,13 +91,16 @@ func (v *verifier) draw(*Manifest) error {
 		kind = string(d.Kind) + " records"
 	}
 	v.prove("%d %s were drawn by seed and head of %s at size %d, in this order, none passed over; the bodies of %d more are gone", counted, kind, l.Origin, head.Size, gone)
+	if without > 0 {
+		v.caveat("that %d of the records, which have no permit here, let nothing out: the monitor says whether it gave one", without)
+	}
 	v.caveat("that the seed was not known before the head was fixed: the inspector knows")
 	v.caveat("what statements and results were: the openings show it beside the text or the bytes, in the region")
 	return nil
 }
 
-// receipt checks the receipt of one record.
-func (v *verifier) receipt(l LogKey, index uint64) (*trefoil.Body, error) {
+// receipt checks the receipt of one record; of one without a permit, all but that.
+func (v *verifier) receipt(l LogKey, index uint64, noPermit bool) (*trefoil.Body, error) {
 	name := ReceiptPath(l.Hash, index)
 	raw, err := v.read(name)
 	if err != nil {
@@ -100,6 +111,12 @@ func (v *verifier) receipt(l LogKey, index uint64) (*trefoil.Body, error) {
 		return nil, failed("%s: %v", name, err)
 	}
 	body, err := v.logs[l.Hash].VerifyReceipt(r)
+	var no *trefoil.VerifyError
+	if noPermit && errors.As(err, &no) && no.Reason == trefoil.ReasonNoPermit { // asked last: the rest holds
+		body, err = trefoil.DecodeBody(r.Record.Body)
+	} else if noPermit && err == nil {
+		return nil, failed("%s is said to have no permit", name)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}

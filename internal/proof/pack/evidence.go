@@ -90,7 +90,7 @@ func (v *verifier) evidenceReceipts(_ *Manifest, e *Evidence) error {
 		if !known {
 			return failed("evidence.json names a log that the pack has no key of")
 		}
-		if _, err := v.receipt(l, r.Index); err != nil {
+		if _, err := v.receipt(l, r.Index, false); err != nil {
 			return err
 		}
 	}
