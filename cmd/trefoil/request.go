@@ -37,23 +37,11 @@ func newRequestCommand() *cobra.Command {
 			if err := readAsk(&ask, list, text); err != nil {
 				return err
 			}
-			if remote.url != "" {
-				if err := remote.open(); err != nil {
-					return err
-				}
-				req, err := remote.ask(cmd.Context(), ask)
-				if err != nil {
-					return err
-				}
-				return report(cmd, req, func() { printAsked(cmd, req, len(ask.Subjects)) })
+			req, err := askFor(cmd, &remote, ask)
+			if err != nil {
+				return err
 			}
-			return withControl(cmd, func(ctx context.Context, r *enclave.Rules, s *control.Store) error {
-				req, err := r.Request(ctx, s, ask, time.Now())
-				if err != nil {
-					return err
-				}
-				return report(cmd, req, func() { printAsked(cmd, req, len(ask.Subjects)) })
-			})
+			return report(cmd, req, func() { printAsked(cmd, req, len(ask.Subjects)) })
 		},
 	}
 	remote.flags(cmd)
@@ -68,6 +56,21 @@ func newRequestCommand() *cobra.Command {
 	f.StringVar(&text, "statement", "", "file with one SQL statement: only its answers are released")
 	cmd.AddCommand(newRequestListCommand())
 	return cmd
+}
+
+// askFor asks the gateway, or puts the request into the control store.
+func askFor(cmd *cobra.Command, remote *grantsClient, ask enclave.Ask) (req *grant.Request, err error) {
+	if remote.url != "" {
+		if err := remote.open(); err != nil {
+			return nil, err
+		}
+		return remote.ask(cmd.Context(), ask)
+	}
+	err = withControl(cmd, func(ctx context.Context, r *enclave.Rules, s *control.Store) (err error) {
+		req, err = r.Request(ctx, s, ask, time.Now())
+		return err
+	})
+	return req, err
 }
 
 func printAsked(cmd *cobra.Command, req *grant.Request, subjects int) {

@@ -101,20 +101,26 @@ func draw(ctx context.Context, r *accesslog.Reader, d *pack.Drawn, head *trefoil
 		if err := w.Add(pack.ReceiptPath(hash, index), text); err != nil {
 			return err
 		}
-		opening, err := r.Opening(index)
-		if err != nil && !errors.Is(err, accesslog.ErrNoBody) {
+		if err := addOpening(r, hash, index, w); err != nil {
 			return err
-		}
-		if len(opening) > 0 {
-			if err := w.Add(pack.OpeningPath(hash, index), opening); err != nil {
-				return err
-			}
 		}
 		if d.Kind == "" || b.Kind == d.Kind {
 			counted++
 		}
 	}
 	return w.AddJSON("draw.json", d)
+}
+
+// addOpening adds the salts of a record's commitments, if there are any.
+func addOpening(r *accesslog.Reader, hash string, index uint64, w *pack.Writer) error {
+	opening, err := r.Opening(index)
+	switch {
+	case errors.Is(err, accesslog.ErrNoBody), err == nil && len(opening) == 0:
+		return nil
+	case err != nil:
+		return err
+	}
+	return w.Add(pack.OpeningPath(hash, index), opening)
 }
 
 // logHash names a log's files, as a monitor does.

@@ -86,17 +86,22 @@ func (v *verifier) draw(*Manifest) error {
 	if _, more := again.Next(); more && counted < d.Want {
 		return failed("%d records were drawn where %d were asked for", counted, d.Want)
 	}
+	v.drawn(&d, l.Origin, head.Size, counted, gone, without)
+	return nil
+}
+
+// drawn says what a sample proves.
+func (v *verifier) drawn(d *Drawn, origin string, size uint64, counted, gone, without int) {
 	kind := "records"
 	if d.Kind != "" {
 		kind = string(d.Kind) + " records"
 	}
-	v.prove("%d %s were drawn by seed and head of %s at size %d, in this order, none passed over; the bodies of %d more are gone", counted, kind, l.Origin, head.Size, gone)
+	v.prove("%d %s were drawn by seed and head of %s at size %d, in this order, none passed over; the bodies of %d more are gone", counted, kind, origin, size, gone)
 	if without > 0 {
 		v.caveat("that %d of the records, which have no permit here, let nothing out: the monitor says whether it gave one", without)
 	}
 	v.caveat("that the seed was not known before the head was fixed: the inspector knows")
 	v.caveat("what statements and results were: the openings show it beside the text or the bytes, in the region")
-	return nil
 }
 
 // receipt checks the receipt of one record; of one without a permit, all but that.
