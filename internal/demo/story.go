@@ -38,7 +38,7 @@ func Story() []Claim {
 		{"floor", "A request that was approved is still refused: no approval lifts the floor.", checkFloor},
 		{"bytes", "Every byte that reached the client is in a record at the monitor's mirror.", checkBytes},
 		{"stop", "With the monitor killed no row is released, the service goes on, and all resumes on its return.", checkStop},
-		{"valve", "From a gateway that the operator replaced, no more than a handshake passes the monitor's valve; an audit compares the rest.", checkValve},
+		{"valve", "From a gateway that the operator replaced, no more than a handshake passes the monitor's valve.", checkValve},
 		{"altered", "A record that is altered afterwards is noticed.", checkAltered},
 		{"retention", "A record's body is deleted when its time is over, and the log still verifies.", checkRetention},
 		{"receipt", "Anyone can check a receipt offline, with the public keys and nothing else.", checkReceipt},

@@ -4,20 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
-	"strings"
 	"time"
 )
 
 // handshakeBytes is what the demonstration's valve lets through before any permit.
 const handshakeBytes = 6 << 10
 
-// checkValve has an audit read a session that came through the valve. Then it replaces the
-// gateway by one that hands out every address without a record, and looks how far they come.
+// checkValve replaces the gateway by one that hands out every address without a record, and
+// looks how far they come.
 func checkValve(ctx context.Context, w *World, e *Evidence) error {
-	if err := w.auditOne(ctx, e); err != nil {
-		return err
-	}
 	m, err := w.openMirror(ctx)
 	if err != nil {
 		return err
@@ -45,43 +40,6 @@ func checkValve(ctx context.Context, w *World, e *Evidence) error {
 			return errors.New("the monitor has no finding of it")
 		}
 	}
-}
-
-// auditOne runs a session through the valve and then `trefoil audit` over it.
-func (w *World) auditOne(ctx context.Context, e *Evidence) error {
-	m, err := w.openMirror(ctx)
-	if err != nil {
-		return err
-	}
-	from, err := m.size(ctx)
-	if err != nil {
-		return err
-	}
-	if _, err := w.ask(ctx, "analyst-cn", "analytics", "SELECT * FROM app.watch_events ORDER BY id LIMIT 20000"); err != nil {
-		return err
-	}
-	end, _, err := m.sessionEnd(ctx, w, from, "analyst-cn")
-	if err != nil {
-		return err
-	}
-	out, err := w.enclave(ctx, "audit", end.Access.Session, "--ciphertext", w.path("monitor", "ciphertext"))
-	code := 0
-	var exit *exec.ExitError
-	if errors.As(err, &exit) {
-		code = exit.ExitCode()
-	} else if err != nil {
-		return err
-	}
-	e.Showf("$ trefoil audit %s --ciphertext …   → exit %d", end.Access.Session, code)
-	for line := range strings.Lines(out) {
-		if !strings.HasPrefix(line, "session:") {
-			e.Show(strings.TrimSpace(line))
-		}
-	}
-	if code != 0 {
-		return fmt.Errorf("the audit of an honest session: exit %d", code)
-	}
-	return nil
 }
 
 // askImpostor connects through the valve while an impostor stands where the gateway was.

@@ -139,7 +139,7 @@ type Ceilings struct {
 	ChunkBytes   int64 `yaml:"chunk_bytes,omitempty"`   // default 16 MiB
 	ChunkRows    int64 `yaml:"chunk_rows,omitempty"`    // default 10,000,000
 	SessionBytes int64 `yaml:"session_bytes,omitempty"` // default 64 GiB
-	Allowance    int64 `yaml:"allowance,omitempty"`     // of catalog reads in a session; default 8 MiB
+	Allowance    int64 `yaml:"allowance,omitempty"`     // of catalog reads in a session; default 1 MiB, the gateway's own
 
 	// Totals of what was permitted, the allowances of sessions among them. Zero: no such ceiling.
 	PrincipalDayBytes int64 `yaml:"principal_day_bytes,omitempty"` // one principal's, a day in UTC
@@ -191,7 +191,7 @@ func (r *Rules) setDefaults() {
 	def(&r.Ceilings.ChunkBytes, 16<<20)
 	def(&r.Ceilings.ChunkRows, 10_000_000)
 	def(&r.Ceilings.SessionBytes, 64<<30)
-	def(&r.Ceilings.Allowance, 8<<20)
+	def(&r.Ceilings.Allowance, 1<<20)
 	text(&r.Listen, "127.0.0.1:7480")
 	text(&r.ClockDoubt, "2m")
 	text(&r.PermitTerm, "60s")
