@@ -96,8 +96,8 @@ const maxAtOnce = 256
 
 // gather makes the bodies of a job and of those that wait behind it.
 func (c *clerk) gather(j job) (bodies []*trefoil.Body) {
-	c.drainTexts()
 	for n := 1; ; n++ {
+		c.drainTexts()
 		b := j.body
 		if j.make != nil {
 			b = j.make()
@@ -110,7 +110,6 @@ func (c *clerk) gather(j job) (bodies []*trefoil.Body) {
 		}
 		select {
 		case j = <-c.queue:
-			c.drainTexts()
 		default:
 			return bodies
 		}

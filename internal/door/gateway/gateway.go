@@ -279,8 +279,7 @@ func (g *Gateway) open(ctx context.Context, h *hello, in login, access trefoil.A
 		return false
 	}
 	if d.Path == Service {
-		handed = s.startService()
-		return handed
+		return s.startService()
 	}
 	done, r := g.keepSecrets(h, q.Session)
 	if r != nil {
